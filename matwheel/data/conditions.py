@@ -1,0 +1,84 @@
+"""What to generate: condition values and seeds, handed to the generator in chunks of fixed size."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import lightning as L
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+
+class SampleRequests(NamedTuple):
+    """A chunk of crystals to generate.
+
+    Attributes:
+        index: [n] int64, position in the whole set of requests.
+        seed: [n] int64; a sample depends only on the model, its condition and its seed.
+        conditions: [n, C] float32, the user's units.
+    """
+
+    index: Tensor
+    seed: Tensor
+    conditions: Tensor
+
+
+class _Requests(Dataset[SampleRequests]):
+    def __init__(self, requests: SampleRequests) -> None:
+        self.requests = requests
+
+    def __len__(self) -> int:
+        return len(self.requests.index)
+
+    def __getitem__(self, position: int) -> SampleRequests:
+        return self.__getitems__([position])
+
+    def __getitems__(self, positions: list[int]) -> SampleRequests:
+        return SampleRequests(*(column[positions] for column in self.requests))
+
+
+class ConditionDataModule(L.LightningDataModule):
+    """Requests for a generator's `predict`.
+
+    Args:
+        values: Condition values in the user's units: one row per sample ([n][C]), or one row to be repeated.
+        num_samples: How many crystals; a single row of `values` is repeated, several are taken in turn.
+        seed: Sample i uses the seed `seed + i`, whatever the chunk, process or device it is generated in.
+        chunk_size: Crystals generated at a time.
+        skip: Indices of samples that exist already (a resumed run).
+    """
+
+    def __init__(
+        self,
+        values: list[list[float]],
+        num_samples: int = 64,
+        seed: int = 0,
+        chunk_size: int = 64,
+        skip: list[int] | None = None,
+    ) -> None:
+        super().__init__()
+        conditions = torch.tensor(values, dtype=torch.float32)
+        if conditions.ndim != 2 or not len(conditions):
+            raise ValueError(
+                "give the conditions as a list of rows, one value per condition, for example [[5.0]] or "
+                f"[[5.0], [20.0]]; got {values!r:.100}"
+            )
+        if num_samples < 1 or chunk_size < 1:
+            raise ValueError(f"num_samples ({num_samples}) and chunk_size ({chunk_size}) must be at least 1")
+        if not torch.isfinite(conditions).all():
+            raise ValueError("a condition value is not a finite number")
+        index = torch.arange(num_samples)
+        keep = torch.ones(num_samples, dtype=torch.bool)
+        keep[skip or []] = False
+        index = index[keep]
+        self.requests = SampleRequests(index, seed + index, conditions[index % len(conditions)])
+        self.chunk_size = chunk_size
+
+    def predict_dataloader(self) -> DataLoader[SampleRequests]:
+        """Chunks of requests in order."""
+        return DataLoader(_Requests(self.requests), batch_size=self.chunk_size, collate_fn=_identity)
+
+
+def _identity(requests: SampleRequests) -> SampleRequests:
+    return requests

@@ -1,0 +1,84 @@
+"""The target transform: the one place where a property is brought to a scale that networks learn well."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+TransformKind = Literal["none", "standardise", "log", "log1p"]
+
+
+class TargetTransform(nn.Module):
+    """Invertible map between a property in the user's units and a variable of zero mean and unit variance.
+
+    It is fitted on the training split only and lives in the checkpoint (buffers). `log` is `log(y + shift)`; the shift
+    is zero where all training values exceed a tenth of their median, and otherwise lifts the smallest one there, so
+    that values near zero do not become outliers and negative targets work; it does not depend on the unit.
+
+    Args:
+        kind: `none`, `standardise`, `log` (then standardised) or `log1p` (then standardised; unit-dependent).
+    """
+
+    shift: Tensor
+    mean: Tensor
+    std: Tensor
+    fitted: Tensor
+
+    def __init__(self, kind: TransformKind = "log") -> None:
+        super().__init__()
+        if kind not in ("none", "standardise", "log", "log1p"):
+            raise ValueError(f"unknown target transform {kind!r}: choose none, standardise, log or log1p")
+        self.kind = kind
+        self.register_buffer("shift", torch.tensor(1.0 if kind == "log1p" else 0.0, dtype=torch.float64))
+        self.register_buffer("mean", torch.tensor(0.0, dtype=torch.float64))
+        self.register_buffer("std", torch.tensor(1.0, dtype=torch.float64))
+        self.register_buffer("fitted", torch.tensor(False))
+
+    def fit(self, values: Tensor) -> None:
+        """Fit shift, mean and standard deviation.
+
+        Args:
+            values: [n], training values in the user's units; NaN are ignored.
+
+        Raises:
+            ValueError: If no finite value is left, or `log1p` meets a value of -1 or less.
+        """
+        values = values.double()
+        values = values[torch.isfinite(values)]
+        if len(values) == 0:
+            raise ValueError("the training split has no finite target value to fit the target transform on")
+        if self.kind == "log1p" and bool((values <= -1).any()):
+            raise ValueError(f"target value {float(values.min()):g} has no log1p: use the transform 'log' or 'standardise'")
+        if self.kind == "log":
+            # A scale that also exists for targets around or below zero.
+            scale = values.median() if values.min() > 0 else (values - values.min()).median()
+            scale = scale.clamp_min(1e-12)
+            self.shift.copy_((0.1 * scale - values.min()).clamp_min(0))
+        if self.kind != "none":
+            raw = self._raw(values)
+            self.mean.copy_(raw.mean())
+            self.std.copy_(raw.std(correction=0).clamp_min(1e-8))
+        self.fitted.fill_(True)
+
+    def _raw(self, values: Tensor) -> Tensor:
+        if self.kind in ("log", "log1p"):
+            # A value below every training value by more than the shift is brought to the edge of the logarithm.
+            return torch.log((values + self.shift).clamp_min(1e-6))
+        return values
+
+    def forward(self, values: Tensor) -> Tensor:
+        """User's units to standardised scale, same shape and dtype."""
+        return ((self._raw(values.double()) - self.mean) / self.std).to(values.dtype)
+
+    def inverse(self, scaled: Tensor) -> Tensor:
+        """Standardised scale to the user's units, same shape and dtype."""
+        raw = scaled.double() * self.std + self.mean
+        if self.kind in ("log", "log1p"):
+            raw = torch.exp(raw) - self.shift
+        return raw.to(scaled.dtype)
+
+    def extra_repr(self) -> str:
+        """The kind, for printed models."""
+        return self.kind

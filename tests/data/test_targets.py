@@ -1,0 +1,66 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from matwheel.data.targets import TargetTransform
+
+values = st.lists(st.floats(-1e3, 1e4), min_size=3, max_size=30).filter(lambda v: max(v) - min(v) > 1e-3)
+
+
+@given(values, st.sampled_from(["none", "standardise", "log"]))
+def test_inverse_undoes_forward(numbers, kind):
+    y = torch.tensor(numbers, dtype=torch.float64)
+    transform = TargetTransform(kind)
+    transform.fit(y)
+    torch.testing.assert_close(transform.inverse(transform(y)), y, rtol=1e-6, atol=1e-6)
+
+
+@given(values, st.sampled_from(["standardise", "log"]))
+def test_training_values_are_standardised(numbers, kind):
+    y = torch.tensor(numbers, dtype=torch.float64)
+    transform = TargetTransform(kind)
+    transform.fit(y)
+    t = transform(y)
+    assert abs(float(t.mean())) < 1e-6
+    assert float(t.std(correction=0)) == pytest.approx(1.0, abs=1e-6)
+
+
+def test_log_does_not_depend_on_the_unit():
+    y = torch.tensor([0.03, 20.0, 80.0, 110.0, 1600.0], dtype=torch.float64)
+    one, other = TargetTransform("log"), TargetTransform("log")
+    one.fit(y)
+    other.fit(y / 1000)
+    torch.testing.assert_close(one(y), other(y / 1000))
+
+
+def test_positive_values_far_from_zero_are_not_shifted():
+    transform = TargetTransform("log")
+    transform.fit(torch.tensor([2.0, 10.0, 15.0, 270.0]))
+    assert float(transform.shift) == 0.0
+
+
+def test_missing_values_are_ignored_and_none_at_all_is_an_error():
+    transform = TargetTransform("standardise")
+    transform.fit(torch.tensor([1.0, float("nan"), 3.0]))
+    assert float(transform.mean) == 2.0
+    with pytest.raises(ValueError, match="no finite target value"):
+        transform.fit(torch.tensor([float("nan")]))
+
+
+def test_log1p_refuses_what_it_cannot_take():
+    with pytest.raises(ValueError, match="use the transform 'log'"):
+        TargetTransform("log1p").fit(torch.tensor([-2.0, 3.0]))
+
+
+def test_unknown_kind():
+    with pytest.raises(ValueError, match="choose none, standardise"):
+        TargetTransform("sqrt")  # type: ignore[arg-type]
+
+
+def test_state_travels_in_the_checkpoint():
+    transform, copy = TargetTransform("log"), TargetTransform("log")
+    transform.fit(torch.tensor([-1.0, 3.0, 50.0]))
+    copy.load_state_dict(transform.state_dict())
+    y = torch.tensor([0.5, 7.0])
+    assert torch.equal(transform(y), copy(y))
