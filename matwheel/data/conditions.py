@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import lightning as L
 import torch
@@ -10,7 +11,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 
-class SampleRequests(NamedTuple):
+@dataclass
+class SampleRequests:
     """A chunk of crystals to generate.
 
     Attributes:
@@ -22,6 +24,10 @@ class SampleRequests(NamedTuple):
     index: Tensor
     seed: Tensor
     conditions: Tensor
+
+    def take(self, rows: list[int] | Tensor) -> SampleRequests:
+        """Some of the requests, by position in this chunk."""
+        return SampleRequests(self.index[rows], self.seed[rows], self.conditions[rows])
 
 
 class _Requests(Dataset[SampleRequests]):
@@ -35,7 +41,7 @@ class _Requests(Dataset[SampleRequests]):
         return self.__getitems__([position])
 
     def __getitems__(self, positions: list[int]) -> SampleRequests:
-        return SampleRequests(*(column[positions] for column in self.requests))
+        return self.requests.take(positions)
 
 
 class ConditionDataModule(L.LightningDataModule):
@@ -80,5 +86,5 @@ class ConditionDataModule(L.LightningDataModule):
         return DataLoader(_Requests(self.requests), batch_size=self.chunk_size, collate_fn=_identity)
 
 
-def _identity(requests: SampleRequests) -> SampleRequests:
+def _identity(requests: Any) -> Any:
     return requests

@@ -223,4 +223,5 @@ def ragged_arange(starts: IntArray, lengths: IntArray) -> IntArray:
     """Concatenation of `arange(start, start + length)` for each pair."""
     ends = np.cumsum(lengths)
     total = int(ends[-1]) if len(ends) else 0
-    return np.arange(total) + np.repeat(starts - (ends - lengths), lengths)
+    items: IntArray = np.arange(total) + np.repeat(starts - (ends - lengths), lengths)
+    return items

@@ -74,7 +74,8 @@ class CrystalGraphs:
         if not len(table):
             raise ValueError("there is no crystal to build graphs of")
         columns: list[list[Tensor]] = [[] for _ in range(6)]
-        for start in tqdm(range(0, len(table), _CHUNK), desc="graphs", unit_scale=_CHUNK, disable=not progress):
+        bar = tqdm(total=len(table), desc="Building crystal graphs", unit="crystal", disable=not progress)
+        for start in range(0, len(table), _CHUNK):
             part = table.take(np.arange(start, min(start + _CHUNK, len(table))))
             num_atoms = torch.from_numpy(part.num_atoms)
             edges = periodic_neighbours(
@@ -91,6 +92,8 @@ class CrystalGraphs:
                 columns, (*values, edges.image.short(), edges.dist.float(), edges.shell.int()), strict=True
             ):
                 column.append(value)
+            bar.update(len(part))
+        bar.close()
         num_edges, neighbour, centre, image, dist, shell = (torch.cat(column) for column in columns)
         return cls(
             num_atoms=torch.from_numpy(table.num_atoms),
@@ -131,14 +134,19 @@ class CrystalGraphs:
 
     @classmethod
     def cached(
-        cls, table: CrystalTable, cutoff: float, max_neighbours: int, cache_dir: Path | None = None, progress: bool = True
+        cls,
+        table: CrystalTable,
+        cutoff: float,
+        max_neighbours: int,
+        cache_dir: Path | None = None,
+        progress: bool = True,
     ) -> CrystalGraphs:
         """Load the graphs of a table from the cache, building them the first time.
 
         The cache key covers the structures, the neighbour rule and the format of the files.
         """
         rule = json.dumps([FORMAT_VERSION, table.fingerprint(), cutoff, max_neighbours, SHELL_TOLERANCE])
-        folder = (cache_dir or default_cache_dir()) / f"graphs-{_short_hash(rule)}"
+        folder = Path(cache_dir or default_cache_dir()) / f"graphs-{_short_hash(rule)}"
         if not folder.is_dir():
             cls.build(table, cutoff, max_neighbours, progress=progress).save(folder)
             log.info("cached %d crystal graphs in %s", len(table), folder)
@@ -163,7 +171,9 @@ class CrystalGraphs:
             num_atoms=num_atoms,
             batch=torch.repeat_interleave(torch.arange(len(rows)), num_atoms),
             ptr=ptr,
-            edge_index=torch.stack([self.neighbour.index_select(0, edges) + first_atom, self.centre.index_select(0, edges) + first_atom]),
+            edge_index=torch.stack(
+                [self.neighbour.index_select(0, edges) + first_atom, self.centre.index_select(0, edges) + first_atom]
+            ),
             edge_image=self.image.index_select(0, edges).float(),
             edge_dist=self.dist.index_select(0, edges),
             edge_shell=self.shell.index_select(0, edges).long(),

@@ -141,7 +141,8 @@ def _pairs_within(
     part = torch.cumsum(candidates, 0) // _MAX_CANDIDATES
     parts = [
         _pairs_of_part(frac, lattice, num_atoms, first_atom, radius, crystals[part == p], reach[part == p])
-        for p in part.unique().tolist()
+        for p in range(int(part[-1]) + 1 if len(part) else 0)
+        if bool((part == p).any())
     ]
     return _Pairs.concatenate(parts)
 

@@ -50,7 +50,9 @@ class TargetTransform(nn.Module):
         if len(values) == 0:
             raise ValueError("the training split has no finite target value to fit the target transform on")
         if self.kind == "log1p" and bool((values <= -1).any()):
-            raise ValueError(f"target value {float(values.min()):g} has no log1p: use the transform 'log' or 'standardise'")
+            raise ValueError(
+                f"target value {float(values.min()):g} has no log1p: use the transform 'log' or 'standardise'"
+            )
         if self.kind == "log":
             # A scale that also exists for targets around or below zero.
             scale = values.median() if values.min() > 0 else (values - values.min()).median()

@@ -38,9 +38,9 @@ def test_batch_equals_the_crystals_one_by_one():
         assert torch.equal(batch.edge_index[:, mine] - atoms.start, alone.edge_index)
         assert torch.equal(batch.edge_dist[mine], alone.edge_dist)
         assert torch.equal(batch.edge_shell[mine], alone.edge_shell)
-        vector = (
-            batch.frac_coords[batch.edge_index[0]] + batch.edge_image - batch.frac_coords[batch.edge_index[1]]
-        )[mine] @ batch.lattice[position]
+        vector = (batch.frac_coords[batch.edge_index[0]] + batch.edge_image - batch.frac_coords[batch.edge_index[1]])[
+            mine
+        ] @ batch.lattice[position]
         torch.testing.assert_close(vector.norm(dim=1), batch.edge_dist[mine], atol=1e-4, rtol=1e-4)
 
 
@@ -62,7 +62,9 @@ def test_chunks_do_not_show(monkeypatch):
 def test_concatenate():
     table = make_table(6)
     whole = CrystalGraphs.build(table)
-    halves = CrystalGraphs.concatenate([CrystalGraphs.build(table.take([0, 1, 2])), CrystalGraphs.build(table.take([3, 4, 5]))])
+    halves = CrystalGraphs.concatenate(
+        [CrystalGraphs.build(table.take([0, 1, 2])), CrystalGraphs.build(table.take([3, 4, 5]))]
+    )
     for name, tensor in vars(whole).items():
         assert torch.equal(tensor, getattr(halves, name)), name
 

@@ -1,0 +1,167 @@
+"""CIF text to a crystal: a direct reader for the files programs write, pymatgen for all others.
+
+Tables of crystals hold CIFs without symmetry, one line per atom. Those are read here some twenty times as fast as by
+pymatgen's parser, which is made for any CIF.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+
+import numpy as np
+
+from matwheel.data.checks import BadStructureError
+from matwheel.data.crystal import Crystal, FloatArray, wrap
+from matwheel.data.rows import Reason
+from matwheel.data.symbols import ATOMIC_NUMBERS
+
+MAX_LINES_WITH_SYMMETRY = 2000  # pymatgen compares all images of all sites: 192 operations on more sites take minutes
+
+_LENGTHS = tuple(f"_cell_length_{name}" for name in "abc")
+_ANGLES = tuple(f"_cell_angle_{name}" for name in ("alpha", "beta", "gamma"))
+_FRACTIONAL = tuple(f"_atom_site_fract_{axis}" for axis in "xyz")
+_SYMOP_TAGS = ("_symmetry_equiv_pos_as_xyz", "_space_group_symop_operation_xyz")
+_NUMBER_TAGS = ("_symmetry_int_tables_number", "_space_group_it_number")
+_TOKEN = re.compile(r"""'[^']*'|"[^"]*"|\S+""")
+_SYMBOL = re.compile(r"([A-Z][a-z]?)[\d+-]*")
+
+_Loop = tuple[list[str], list[list[str]]]  # tags, rows
+
+
+def parse_cif(text: str, id: str) -> Crystal:
+    """Read the first structure of a CIF.
+
+    Raises:
+        BadStructureError: If the text is not a CIF, or its structure is empty or disordered.
+    """
+    if "_atom_site_fract_x" not in text.lower():
+        raise BadStructureError(Reason.EMPTY, "the CIF has no sites with fractional coordinates")
+    try:
+        crystal = _parse_plain(text, id)
+    except BadStructureError:
+        raise
+    except (ValueError, IndexError, KeyError):  # not a plain file after all: the full parser decides
+        crystal = None
+    return crystal if crystal is not None else _parse_any(text, id)
+
+
+def _parse_plain(text: str, id: str) -> Crystal | None:
+    """Read a CIF of one block without symmetry, one line per ordered site; None for any other."""
+    content = _tokenise(text)
+    if content is None or not _without_symmetry(*content):
+        return None
+    values, loops = content
+    tags, rows = next(loop for loop in loops if _FRACTIONAL[0] in loop[0])
+    if any(len(row) != len(tags) for row in rows):
+        return None
+    columns = dict(zip(tags, zip(*rows, strict=True), strict=True)) if rows else dict.fromkeys(tags, ())
+    if any(_number(occupancy) != 1 for occupancy in columns.get("_atom_site_occupancy", ())):
+        return None
+    labels = columns["_atom_site_type_symbol" if "_atom_site_type_symbol" in tags else "_atom_site_label"]
+    matches = [_SYMBOL.fullmatch(label) for label in labels]
+    numbers = [ATOMIC_NUMBERS[match[1]] for match in matches if match is not None]
+    if len(numbers) != len(rows):
+        return None
+    frac = np.array([[_number(text) for text in columns[tag]] for tag in _FRACTIONAL]).T.reshape(-1, 3)
+    lengths, angles = ([_number(values[tag]) for tag in names] for names in (_LENGTHS, _ANGLES))
+    return Crystal(id, lattice_from_parameters(lengths, angles), wrap(frac), np.array(numbers, dtype=np.int64))
+
+
+def _tokenise(text: str) -> tuple[dict[str, str], list[_Loop]] | None:
+    """Single values by tag, and loops; None where lines do not follow the plain layout."""
+    values: dict[str, str] = {}
+    loops: list[_Loop] = []
+    lines = [line for raw in text.splitlines() if (line := raw.strip()) and not line.startswith("#")]
+    blocks, position = 0, 0
+    while position < len(lines):
+        line = lines[position]
+        position += 1
+        if line == "loop_":
+            start = position
+            while position < len(lines) and lines[position].startswith("_"):
+                position += 1
+            tags, start = [tag.lower() for tag in lines[start:position]], position
+            while position < len(lines) and not lines[position].startswith(("_", "loop_", "data_")):
+                position += 1
+            loops.append((tags, [_TOKEN.findall(row) for row in lines[start:position]]))
+        elif line.startswith("_"):
+            tag, *rest = _TOKEN.findall(line)
+            if len(rest) != 1:
+                return None
+            values[tag.lower()] = rest[0].strip("'\"")
+        elif line.startswith("data_"):
+            blocks += 1
+        else:
+            return None
+    return (values, loops) if blocks == 1 else None
+
+
+def _without_symmetry(values: dict[str, str], loops: list[_Loop]) -> bool:
+    """Whether every atom of the cell is listed: the identity is the only operation, or the space group is P 1."""
+    if any("magn" in tag for tags, _ in loops for tag in tags):
+        return False
+    for tags, rows in loops:
+        if any(tag in _SYMOP_TAGS for tag in tags):
+            return len(rows) == 1 and "".join(rows[0]).replace(" ", "").strip("1'\"").lower() == "x,y,z"
+    return any(values.get(tag) == "1" for tag in _NUMBER_TAGS)
+
+
+def _number(text: str) -> float:
+    """A CIF number; the uncertainty in `1.234(5)` is dropped."""
+    return float(text.partition("(")[0])
+
+
+def lattice_from_parameters(lengths: list[float], angles: list[float]) -> FloatArray:
+    """[3, 3] lattice, rows are vectors: c along z, a in the xz plane (the convention of pymatgen).
+
+    Args:
+        lengths: a, b, c in A.
+        angles: alpha, beta, gamma in degrees.
+
+    Raises:
+        BadStructureError: If no cell has these angles.
+    """
+    a, b, c = lengths
+    radians = np.radians(angles)
+    cos_alpha, cos_beta, cos_gamma = np.cos(radians)
+    sin_alpha, sin_beta, _ = np.sin(radians)
+    flatness = 1 - cos_alpha**2 - cos_beta**2 - cos_gamma**2 + 2 * cos_alpha * cos_beta * cos_gamma
+    if not (flatness > 0 and sin_alpha > 0 and sin_beta > 0):
+        raise BadStructureError(Reason.CELL, f"no cell has the angles {', '.join(f'{angle:g}' for angle in angles)}")
+    cos_gamma_star = (cos_alpha * cos_beta - cos_gamma) / (sin_alpha * sin_beta)
+    sin_gamma_star = np.sqrt(flatness) / (sin_alpha * sin_beta)
+    return np.array(
+        [
+            [a * sin_beta, 0.0, a * cos_beta],
+            [-b * sin_alpha * cos_gamma_star, b * sin_alpha * sin_gamma_star, b * cos_alpha],
+            [0.0, 0.0, c],
+        ]
+    )
+
+
+def _parse_any(text: str, id: str) -> Crystal:
+    from pymatgen.io.cif import CifParser
+
+    lines = text.count("\n")
+    if lines > MAX_LINES_WITH_SYMMETRY:
+        raise BadStructureError(
+            Reason.UNREADABLE, f"a CIF of {lines} lines with symmetry: write all atoms in P 1 with one line each"
+        )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            structure = CifParser.from_str(text, check_cif=False).parse_structures(primitive=False)[0]
+        except Exception as error:  # the parser fails in many ways on malformed text: each means unreadable
+            disordered = "occupanc" in str(error).lower()
+            raise BadStructureError(
+                Reason.DISORDERED if disordered else Reason.UNREADABLE, f"not a readable CIF: {error}"
+            ) from error
+    if not structure.is_ordered:
+        raise BadStructureError(Reason.DISORDERED, "a site has partial occupancy; give an ordered cell")
+    if structure.site_properties.get("implicit_hydrogens"):
+        raise BadStructureError(Reason.UNREADABLE, "hydrogens are implied by a site label but have no coordinates")
+    try:
+        return Crystal.from_structure(structure, id)
+    except ValueError as error:
+        raise BadStructureError(Reason.ELEMENT, str(error)) from error

@@ -1,0 +1,85 @@
+"""Extended XYZ files: each frame a crystal, numbers of its comment line properties."""
+
+from __future__ import annotations
+
+import warnings
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+
+from matwheel.data.checks import BadStructureError
+from matwheel.data.crystal import Crystal, wrap
+from matwheel.data.records import Records
+from matwheel.data.rows import Reason
+
+
+def read_extxyz(path: Path, id_key: str | None = None, id_keys: frozenset[str] = frozenset()) -> Records:
+    """Read all frames; a bad frame does not spoil the others.
+
+    Args:
+        path: The file.
+        id_key: Key of the comment line that names the crystal; by default the first of `id_keys` it has.
+        id_keys: Keys (lower case) that are taken as names.
+    """
+    structures: list[object] = []
+    ids: list[str] = []
+    infos: list[dict[str, object]] = []
+    for frame in _frames(path.read_text(encoding="utf-8", errors="replace").splitlines()):
+        info: dict[str, object] = {}
+        try:
+            if isinstance(frame, BadStructureError):
+                raise frame
+            crystal, info = _read_frame(frame)
+            structures.append(crystal)
+        except BadStructureError as error:
+            structures.append(error)
+        named = id_key or next((key for key in info if key.lower() in id_keys), None)
+        ids.append(str(info.pop(named, "")) if named else "")
+        infos.append(info)
+    names = dict.fromkeys(name for info in infos for name in info)
+    return Records(structures, ids, {name: [info.get(name) for info in infos] for name in names})
+
+
+def _frames(lines: list[str]) -> list[str | BadStructureError]:
+    """Cut a file into frames; where a count of atoms is unreadable the rest of the file is one bad frame."""
+    frames: list[str | BadStructureError] = []
+    position = 0
+    while position < len(lines):
+        count = lines[position].strip()
+        if not count:
+            position += 1
+            continue
+        if not (count.isascii() and count.isdigit() and len(count) < 10):
+            where = f"line {position + 1} should be the number of atoms of a frame; the rest of the file is not read"
+            frames.append(BadStructureError(Reason.UNREADABLE, where))
+            break
+        end = position + 2 + int(count)
+        if end > len(lines):
+            frames.append(BadStructureError(Reason.UNREADABLE, f"the frame at line {position + 1} is cut off"))
+            break
+        frames.append("\n".join(lines[position:end]) + "\n")
+        position = end
+    return frames
+
+
+def _read_frame(frame: str) -> tuple[Crystal, dict[str, object]]:
+    from ase.io.extxyz import read_xyz
+
+    if frame.startswith("0\n"):
+        raise BadStructureError(Reason.EMPTY, "the frame has no atoms")
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        try:
+            atoms = next(read_xyz(StringIO(frame), index=slice(0, 1)))
+            lattice = np.array(atoms.cell.array, dtype=np.float64)
+            if not np.linalg.det(lattice):
+                raise BadStructureError(Reason.CELL, 'the frame has no Lattice="..." or one without volume')
+            frac = wrap(np.array(atoms.get_scaled_positions(wrap=False), dtype=np.float64))
+            results = atoms.calc.results if atoms.calc is not None else {}
+        except BadStructureError:
+            raise
+        except Exception as error:  # the reader fails in many ways on malformed text: each means unreadable
+            raise BadStructureError(Reason.UNREADABLE, f"not a readable frame: {error!r}") from error
+    scalars = {key: value for key, value in {**results, **atoms.info}.items() if np.ndim(value) == 0}
+    return Crystal("", lattice, frac, atoms.numbers.astype(np.int64)), scalars

@@ -1,0 +1,266 @@
+"""The data module that predictor and generator share."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import lightning as L
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torch_geometric.data import Batch
+
+from matwheel.data.catalogue import load
+from matwheel.data.cells import niggli_reduce
+from matwheel.data.checks import usable_rows
+from matwheel.data.crystal import CrystalTable, IntArray
+from matwheel.data.graphs import CrystalGraphs
+from matwheel.data.rows import LoadedTable
+from matwheel.data.splits import RandomSplit, Split, SplitRows
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainingStatistics:
+    """What models may learn about the data before training: the current training set and nothing else.
+
+    Attributes:
+        target: [n] float64, user's units.
+        conditions: [n, C] float64, user's units.
+        num_atoms: [n] int64.
+        lattices: [n, 3, 3] float64, A.
+        atomic_numbers: [sum(num_atoms)] int64.
+    """
+
+    target: Tensor
+    conditions: Tensor
+    num_atoms: Tensor
+    lattices: Tensor
+    atomic_numbers: Tensor
+
+
+class CrystalDataModule(L.LightningDataModule):
+    """Crystals with one target property, split, as graphs with periodic neighbours.
+
+    Args:
+        dataset: Name from the catalogue, or path of a table (CSV, JSON, Parquet, extxyz, folder of CIFs).
+        target: Property to predict; the data set's own by default.
+        conditions: Properties the generator is conditioned on; the target by default.
+        data_dir: Folder with further data sets (`NAME.json.gz`); else the environment variable MATWHEEL_DATA.
+        split: How rows are divided into train, validation and test.
+        labelled_fraction: Fraction of the training rows whose labels may be used (semi-supervised: below 1).
+        reduce_cells: Replace each cell by its Niggli-reduced one, which generators learn more easily.
+        max_sites: Crystals with more atoms per cell are left out and reported.
+        cutoff: A, largest distance of a neighbour in the graphs.
+        max_neighbours: Neighbours per atom in the graphs; ties with the last one are kept.
+        batch_size: Crystals per batch and process.
+        num_workers: Processes that assemble batches; 0 is fastest, since batches are slices of flat arrays.
+        cache_dir: Where graphs are cached; `$MATWHEEL_CACHE` or the user's cache folder by default.
+        structure_column: Column of a table that holds the structures; found by itself by default.
+        id_column: Column of a table that holds unique names; found by itself by default.
+    """
+
+    table: CrystalTable
+    target: str
+    conditions: list[str]
+
+    def __init__(
+        self,
+        dataset: str = "mp_poly_total",
+        target: str | None = None,
+        conditions: list[str] | None = None,
+        data_dir: Path | None = None,
+        split: Split | None = None,
+        labelled_fraction: float = 1.0,
+        reduce_cells: bool = True,
+        max_sites: int = 64,
+        cutoff: float = 8.0,
+        max_neighbours: int = 20,
+        batch_size: int = 64,
+        num_workers: int = 0,
+        cache_dir: Path | None = None,
+        structure_column: str | None = None,
+        id_column: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.dataset = dataset
+        self.target_option = target
+        self.conditions_option = conditions
+        self.data_dir = data_dir
+        self.split = split if split is not None else RandomSplit()
+        self.labelled_fraction = labelled_fraction
+        self.reduce_cells = reduce_cells
+        self.max_sites = max_sites
+        self.cutoff = cutoff
+        self.max_neighbours = max_neighbours
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.cache_dir = cache_dir
+        self.structure_column = structure_column
+        self.id_column = id_column
+        self._loaded: LoadedTable | None = None
+        self._real: CrystalGraphs | None = None
+        self.split_rows: SplitRows | None = None
+
+    def prepare_data(self) -> None:
+        """Read the table and build the graph cache, once per machine."""
+        self._cached_graphs(self._load().table)
+
+    def setup(self, stage: str) -> None:
+        """Load table, graphs and split; calling it again changes nothing."""
+        if self._real is not None:
+            return
+        loaded = self._load()
+        if stage == "predict":  # new crystals need no label: every readable row is predicted
+            self.target = self.target_option or loaded.default_target or "target"
+        else:
+            self.target = loaded.choose_target(self.target_option)
+        self.conditions = self.conditions_option or [self.target]
+        self.table = loaded.table
+        self.report = loaded.report
+        if stage != "predict":
+            labelled = usable_rows(loaded, required=list(dict.fromkeys([self.target, *self.conditions])))
+            self.report = labelled.report
+            in_table = np.flatnonzero(np.isin(loaded.source_rows, labelled.source_rows))
+            self.split_rows = self.split.split(labelled, self.labelled_fraction).map(in_table)
+        if len(self.report):
+            log.warning("%s", self.report.summary())
+        self._real = self._cached_graphs(self.table)
+        self.use_training()
+
+    def use_training(
+        self, real_rows: IntArray | None = None, synthetic: CrystalTable | None = None, synthetic_weight: float = 1.0
+    ) -> None:
+        """Choose what is trained on: real rows (repeats allowed) and synthetic crystals.
+
+        Validation and test rows are never touched.
+
+        Args:
+            real_rows: Rows of the table; the labelled training rows by default.
+            synthetic: Synthetic crystals with the target (and the conditions) among their properties.
+            synthetic_weight: Weight of a synthetic crystal in the predictor's loss; a real one has 1.
+        """
+        if real_rows is None:
+            real_rows = self.split_rows.labelled if self.split_rows is not None else np.zeros(0, dtype=np.int64)
+        forbidden = np.intersect1d(real_rows, np.concatenate([self.val_rows, self.test_rows]))
+        if len(forbidden):
+            raise ValueError(f"rows {forbidden[:5].tolist()} belong to validation or test and cannot be trained on")
+        real = self._real
+        if real is None:
+            raise RuntimeError("call setup before use_training")
+        self.synthetic = synthetic if synthetic is not None and len(synthetic) else None
+        if self.synthetic is None:
+            self._pool, self._pool_table = real, self.table
+        else:
+            graphs = CrystalGraphs.build(self.synthetic, self.cutoff, self.max_neighbours)
+            self._pool = CrystalGraphs.concatenate([real, graphs])
+            self._pool_table = CrystalTable.concatenate([self.table, self.synthetic])
+        self.train_rows = np.concatenate([real_rows, np.arange(len(real), len(self._pool))])
+        weight = torch.ones(len(self._pool))
+        weight[len(real) :] = synthetic_weight
+        missing = np.full(len(self._pool), np.nan)
+        columns = [self._pool_table.properties.get(name, missing) for name in (self.target, *self.conditions)]
+        values = torch.from_numpy(np.stack(columns, 1)).float()
+        self._per_crystal = {"target": values[:, 0], "conditions": values[:, 1:], "weight": weight}
+
+    def with_training(
+        self, real_rows: IntArray | None = None, synthetic: CrystalTable | None = None, synthetic_weight: float = 1.0
+    ) -> CrystalDataModule:
+        """Like `use_training`, on a copy that shares the real crystals, their graphs and the split."""
+        module = copy.copy(self)
+        module.use_training(real_rows, synthetic, synthetic_weight)
+        return module
+
+    @property
+    def val_rows(self) -> IntArray:
+        """Rows of the table used for every choice."""
+        return self.split_rows.val if self.split_rows is not None else np.zeros(0, dtype=np.int64)
+
+    @property
+    def test_rows(self) -> IntArray:
+        """Rows of the table used for the final figure only."""
+        return self.split_rows.test if self.split_rows is not None else np.zeros(0, dtype=np.int64)
+
+    def ids(self, rows: Tensor) -> list[str]:
+        """Names of the crystals of a batch (its `row`)."""
+        return [str(name) for name in self._pool_table.ids[rows.cpu().numpy()]]
+
+    def training_statistics(self) -> TrainingStatistics:
+        """Targets, conditions and structures of the current training set."""
+        table = self._pool_table.take(self.train_rows)
+        if not len(table):
+            raise ValueError("the training set is empty: lower the validation and test fractions, or give more rows")
+        return TrainingStatistics(
+            target=torch.from_numpy(table.properties[self.target]),
+            conditions=torch.from_numpy(np.stack([table.properties[name] for name in self.conditions], 1)),
+            num_atoms=torch.from_numpy(table.num_atoms),
+            lattices=torch.from_numpy(table.lattices),
+            atomic_numbers=torch.from_numpy(table.atomic_numbers),
+        )
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Shuffled batches of the current training set."""
+        return self._loader(self.train_rows, shuffle=True)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """Batches of the validation rows."""
+        return self._loader(self.val_rows)
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """Batches of the test rows."""
+        return self._loader(self.test_rows)
+
+    def predict_dataloader(self) -> DataLoader[Batch]:
+        """Batches of all rows, labelled or not."""
+        return self._loader(np.arange(len(self.table)))
+
+    def _loader(self, rows: IntArray, shuffle: bool = False) -> DataLoader[Batch]:
+        dataset = _CrystalDataset(self._pool, rows, self._per_crystal)
+        return DataLoader(
+            dataset,
+            batch_size=self.batch_size,
+            shuffle=shuffle,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            collate_fn=_identity,
+        )
+
+    def _load(self) -> LoadedTable:
+        if self._loaded is None:
+            loaded = load(self.dataset, self.data_dir, structure_column=self.structure_column, id_column=self.id_column)
+            loaded = usable_rows(loaded, max_sites=self.max_sites)
+            if self.reduce_cells:
+                loaded = replace(loaded, table=niggli_reduce(loaded.table))
+            self._loaded = loaded
+        return self._loaded
+
+    def _cached_graphs(self, table: CrystalTable) -> CrystalGraphs:
+        return CrystalGraphs.cached(table, self.cutoff, self.max_neighbours, self.cache_dir)
+
+
+class _CrystalDataset(Dataset[Batch]):
+    """Rows of the graphs; a list of positions yields one batch in a few array operations."""
+
+    def __init__(self, graphs: CrystalGraphs, rows: IntArray, per_crystal: dict[str, Tensor]) -> None:
+        self.graphs = graphs
+        self.rows = torch.from_numpy(rows)
+        self.per_crystal = per_crystal
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, position: int) -> Batch:
+        return self.__getitems__([position])
+
+    def __getitems__(self, positions: list[int]) -> Batch:
+        rows = self.rows[positions]
+        return self.graphs.batch(rows, **{name: values[rows] for name, values in self.per_crystal.items()})
+
+
+def _identity(batch: Batch) -> Batch:
+    return batch

@@ -1,0 +1,127 @@
+"""Rows as any reader finds them, turned into crystals; what cannot be used is reported."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from matwheel.data.checks import BadStructureError
+from matwheel.data.crystal import Crystal, CrystalTable, FloatArray
+from matwheel.data.rows import BadRow, LoadedTable, Reason, RowReport
+from matwheel.data.structures import parse_structure
+
+MISSING_TEXTS = frozenset({"", "nan", "na", "n/a", "none", "null", "<na>", "-", "?"})
+TRUTH_TEXTS = {"true": 1.0, "false": 0.0}
+ROW_NUMBER_COLUMNS = frozenset({"", "index", "idx", "row", "unnamed: 0"})  # counters are not properties
+
+
+@dataclass(frozen=True)
+class Records:
+    """Rows of a source before anything is parsed.
+
+    Attributes:
+        structures: [n], what `parse_structure` accepts, or the error that reading the row gave.
+        ids: [n], names; an empty one is replaced by the row number.
+        columns: Columns of [n] cells of any kind; those that hold numbers become properties.
+        targets: The properties to offer, the default first; None for all numeric columns.
+    """
+
+    structures: Sequence[object]
+    ids: Sequence[str]
+    columns: Mapping[str, Sequence[object]] = field(default_factory=dict)
+    targets: Sequence[str] | None = None
+
+
+def load_records(name: str, records: Records, units: Mapping[str, str] | None = None) -> LoadedTable:
+    """Parse the structures, find the numeric columns, and set bad rows aside.
+
+    Raises:
+        ValueError: If no row can be used.
+    """
+    crystals: list[Crystal] = []
+    source_rows: list[int] = []
+    bad: list[BadRow] = []
+    seen: dict[str, int] = {}
+    for row, (structure, given) in enumerate(zip(records.structures, records.ids, strict=True)):
+        id = clean_id(given) or f"row-{row}"
+        try:
+            if isinstance(structure, BadStructureError):
+                raise structure
+            crystal = parse_structure(structure, id)
+            if id in seen:
+                raise BadStructureError(Reason.DUPLICATE, f"row {seen[id]} has the same id")
+        except BadStructureError as error:
+            bad.append(BadRow(row, id, error.reason, str(error)))
+            continue
+        seen[id] = row
+        crystals.append(replace(crystal, id=id))
+        source_rows.append(row)
+    report = RowReport(name, len(records.structures)).extended(bad)
+
+    columns, not_numbers = _numeric_columns(records)
+    rows = np.array(source_rows, dtype=np.int64)
+    table = CrystalTable.from_crystals(crystals).with_properties(
+        **{property: values[rows] for property, values in columns.items()}
+    )
+    return LoadedTable(
+        name=name,
+        table=table,
+        source_rows=rows,
+        report=report,
+        default_target=next(iter(columns)) if columns and (records.targets or len(columns) == 1) else None,
+        units=units or {},
+        not_numbers=not_numbers,
+    )
+
+
+def clean_id(text: str) -> str:
+    """An id without control characters, which terminals, file names and numpy's strings do not keep."""
+    return "".join(character if character.isprintable() else " " for character in text).strip()
+
+
+def _numeric_columns(records: Records) -> tuple[dict[str, FloatArray], dict[str, dict[int, str]]]:
+    """Columns of which at least half of the filled cells are numbers; and the text among these."""
+    names = list(records.columns) if records.targets is None else list(records.targets)
+    columns: dict[str, FloatArray] = {}
+    not_numbers: dict[str, dict[int, str]] = {}
+    for name in names:
+        if records.targets is None and name.strip().lower() in ROW_NUMBER_COLUMNS:
+            continue
+        values = np.full(len(records.structures), np.nan)
+        texts: dict[int, str] = {}
+        for row, cell in enumerate(records.columns.get(name, ())):
+            number = _to_number(cell)
+            if number is None:
+                texts[row] = str(cell)[:100]
+            else:
+                values[row] = number
+        numbers = int((~np.isnan(values)).sum())
+        if numbers and numbers >= len(texts):
+            columns[name] = values
+            if texts:
+                not_numbers[name] = texts
+    return columns, not_numbers
+
+
+def _to_number(cell: object) -> float | None:
+    """The number in a cell, NaN for a missing one, None for anything else."""
+    if cell is None:
+        return float("nan")
+    if isinstance(cell, str):
+        text = cell.strip().lower()
+        if text in MISSING_TEXTS:
+            return float("nan")
+        if text in TRUTH_TEXTS:
+            return TRUTH_TEXTS[text]
+        try:
+            return float(text)
+        except ValueError:
+            return None
+    if isinstance(cell, (bool, int, float, np.number, np.bool_)) and not isinstance(cell, np.complexfloating):
+        try:
+            return float(cell)
+        except OverflowError:
+            return None
+    return None

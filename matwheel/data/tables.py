@@ -1,0 +1,246 @@
+"""A user's own table to crystals: CSV, JSON, JSON lines, Parquet, extended XYZ, or a folder of CIFs with a CSV."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matwheel.data.checks import BadStructureError
+from matwheel.data.cif_folder import SUFFIXES, find_structure_file, names_a_file, read_structure_file
+from matwheel.data.extxyz import read_extxyz
+from matwheel.data.records import Records, load_records
+from matwheel.data.rows import LoadedTable, Reason
+from matwheel.data.structures import MAX_TEXT, looks_like_structure
+
+STRUCTURE_NAMES = ("structure", "cif", "poscar", "cif_string", "cif_str", "structure_dict", "file", "filename", "path")
+ID_NAMES = ("id", "material_id", "mpid", "mp_id", "mp-id", "jid", "jarvis_id", "task_id", "identifier")
+ARRAY_NAMES = ("lattice", "species", "frac_coords")
+FORMATS = ".csv, .json, .jsonl, .parquet (.csv, .json and .jsonl also with .gz), .extxyz, .xyz, or a folder"
+SAMPLE = 50  # filled cells looked at to tell what a column holds
+
+_Columns = dict[str, list[Any]]
+
+
+def read_table(path: Path, structure_column: str | None = None, id_column: str | None = None) -> LoadedTable:
+    """Read a table with one structure per row; any column of numbers is a property.
+
+    Args:
+        path: A file of one of the formats above, or a folder that holds structure files and at most one CSV, whose
+            first column (or `id_column`) names them; an `id_prop.csv` without header is read as CGCNN reads it.
+        structure_column: Column with the structures (CIF text, POSCAR text, pymatgen dictionary, or name of a structure
+            file in the table's folder); by default the first that holds such.
+        id_column: Column with unique names; by default one with a usual name such as `material_id`, else rows are
+            numbered.
+
+    Raises:
+        ValueError: If the file cannot be read, or no row of it is usable.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return load_records(str(path), _read_folder(path, id_column))
+    if not path.is_file():
+        raise ValueError(f"no such table: {path}")
+    name = path.name.lower()
+    if name.endswith((".extxyz", ".xyz")):
+        return load_records(str(path), read_extxyz(path, id_column, frozenset(ID_NAMES)))
+    targets: Sequence[str] | None = None
+    bad: dict[int, BadStructureError] = {}
+    if name.endswith((".csv", ".csv.gz")):
+        columns, bad = _csv_columns(_text(path), path)
+    elif name.endswith((".json", ".json.gz")):
+        columns, bad, targets = _json_columns(_decode(_text(path), path), path)
+    elif name.endswith((".jsonl", ".jsonl.gz", ".ndjson")):
+        columns, bad = _jsonl_columns(_text(path))
+    elif name.endswith(".parquet"):
+        columns = _parquet_columns(path)
+    else:
+        raise ValueError(f"cannot read {path}: the formats are {FORMATS}")
+    return load_records(str(path), _to_records(columns, bad, targets, path, structure_column, id_column))
+
+
+def _to_records(
+    columns: _Columns,
+    bad: dict[int, BadStructureError],
+    targets: Sequence[str] | None,
+    path: Path,
+    structure_column: str | None,
+    id_column: str | None,
+) -> Records:
+    total = len(next(iter(columns.values()), ()))
+    if total == 0:
+        raise ValueError(f"{path} has no rows")
+    structures, used = _structures(columns, path, structure_column)
+    id_column = _find_id(columns, path, id_column)
+    ids = [""] * total if id_column is None else [_text_of(cell) for cell in columns[id_column]]
+    rest = {name: cells for name, cells in columns.items() if name not in used and name != id_column}
+    return Records([bad.get(row, structure) for row, structure in enumerate(structures)], ids, rest, targets)
+
+
+def _structures(columns: _Columns, path: Path, named: str | None) -> tuple[list[object], set[str]]:
+    """The structure of each row, and the columns that hold it."""
+    if named is None and all(name in columns for name in ARRAY_NAMES):
+        arrays = zip(*(columns[name] for name in ARRAY_NAMES), strict=True)
+        return [dict(zip(ARRAY_NAMES, row, strict=True)) for row in arrays], set(ARRAY_NAMES)
+    column = _find_structure(columns, path) if named is None else named
+    if column not in columns:
+        raise ValueError(f"{path} has no column '{column}'; its columns: {', '.join(columns)}")
+    cells = columns[column]
+    return [read_structure_file(path.parent, cell) if names_a_file(cell) else cell for cell in cells], {column}
+
+
+def _find_structure(columns: _Columns, path: Path) -> str:
+    """The first column with structures, those with a usual name before others."""
+    by_name = {name.strip().lower(): name for name in reversed(columns)}
+    usual = [by_name[name] for name in STRUCTURE_NAMES if name in by_name]
+    for name in dict.fromkeys([*usual, *columns]):
+        filled = [cell for cell in columns[name] if cell not in (None, "")][:SAMPLE]
+        if any(looks_like_structure(cell) or names_a_file(cell) for cell in filled):
+            return name
+    if usual:
+        return usual[0]
+    raise ValueError(
+        f"no column of {path} holds structures (CIF, POSCAR or pymatgen dictionaries); its columns: "
+        f"{', '.join(columns)}. If one does, name it as structure_column."
+    )
+
+
+def _find_id(columns: _Columns, path: Path, named: str | None) -> str | None:
+    if named is not None:
+        if named not in columns:
+            raise ValueError(f"{path} has no column '{named}'; its columns: {', '.join(columns)}")
+        return named
+    by_name = {name.strip().lower(): name for name in reversed(columns)}
+    return next((by_name[name] for name in ID_NAMES if name in by_name), None)
+
+
+def _text_of(cell: object) -> str:
+    return "" if cell is None or cell != cell else str(cell)
+
+
+def _text(path: Path) -> str:
+    try:
+        content = path.read_bytes()
+        if path.suffix == ".gz":
+            content = gzip.decompress(content)
+        return content.decode("utf-8-sig")
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} cannot be read as text: {error}") from error
+
+
+def _csv_rows(text: str, path: Path) -> list[list[str]]:
+    limit = csv.field_size_limit(MAX_TEXT + 1)  # the default, 131,072 characters, is less than a large CIF
+    try:
+        return [row for row in csv.reader(io.StringIO(text, newline="")) if row]
+    except csv.Error as error:
+        raise ValueError(f"{path} is not a CSV table: {error}") from error
+    finally:
+        csv.field_size_limit(limit)
+
+
+def _csv_columns(text: str, path: Path) -> tuple[_Columns, dict[int, BadStructureError]]:
+    header, *rows = _csv_rows(text, path) or [[]]
+    if len(set(header)) != len(header):
+        raise ValueError(f"{path} has a column name twice: {', '.join(header)}")
+    bad = {
+        row: BadStructureError(Reason.UNREADABLE, f"the row has {len(cells)} cells, the header {len(header)}")
+        for row, cells in enumerate(rows)
+        if len(cells) != len(header)
+    }
+    padded = [(cells + [""] * len(header))[: len(header)] for cells in rows]
+    return {name: [cells[column] for cells in padded] for column, name in enumerate(header)}, bad
+
+
+def _decode(text: str, path: Path) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not JSON: {error}") from error
+
+
+def _json_columns(content: Any, path: Path) -> tuple[_Columns, dict[int, BadStructureError], Sequence[str] | None]:
+    """Records (a list, or under the key `records`) or columns (lists, or pandas' dictionaries by row)."""
+    targets = None
+    if isinstance(content, Mapping) and isinstance(content.get("records"), list):
+        targets = content.get("targets")
+        if targets is not None and not (isinstance(targets, list) and all(isinstance(t, str) for t in targets)):
+            raise ValueError(f"'targets' in {path} must be a list of property names")
+        content = content["records"]
+    if isinstance(content, list):
+        return *_record_columns(content), targets
+    if isinstance(content, Mapping):
+        cells = {name: list(col.values()) if isinstance(col, Mapping) else col for name, col in content.items()}
+        if all(isinstance(column, list) for column in cells.values()) and len({len(c) for c in cells.values()}) == 1:
+            return cells, {}, None
+    raise ValueError(f"{path} must hold a list of records or columns of equal length")
+
+
+def _jsonl_columns(text: str) -> tuple[_Columns, dict[int, BadStructureError]]:
+    records: list[object] = []
+    for line in filter(str.strip, text.split("\n")):
+        try:
+            records.append(json.loads(line))
+        except (ValueError, RecursionError):
+            records.append(None)
+    return _record_columns(records)
+
+
+def _record_columns(records: Sequence[object]) -> tuple[_Columns, dict[int, BadStructureError]]:
+    names = dict.fromkeys(name for record in records if isinstance(record, Mapping) for name in record)
+    rows = [record if isinstance(record, Mapping) else {} for record in records]
+    bad = {
+        row: BadStructureError(Reason.UNREADABLE, "the record is not a JSON object")
+        for row, record in enumerate(records)
+        if not isinstance(record, Mapping)
+    }
+    return {name: [row.get(name) for row in rows] for name in names}, bad
+
+
+def _parquet_columns(path: Path) -> _Columns:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.ParquetFile(path).read()  # not a data set: a name with '=' or a folder must not add columns
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{path} is not a Parquet table: {error}") from error
+    columns: _Columns = {name: table.column(name).to_pylist() for name in table.column_names}
+    return columns
+
+
+def _read_folder(folder: Path, id_column: str | None) -> Records:
+    tables = sorted(folder.glob("*.csv"))
+    if (folder / "id_prop.csv") in tables:
+        tables = [folder / "id_prop.csv"]
+    if len(tables) > 1:
+        raise ValueError(f"{folder} has several CSV tables ({', '.join(t.name for t in tables)}): give one by its path")
+    if not tables:
+        files = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+        if not files:
+            raise ValueError(f"{folder} holds neither a CSV table nor structure files ({', '.join(SUFFIXES)})")
+        return Records([read_structure_file(folder, file.name) for file in files], [file.stem for file in files])
+    text = _text(tables[0])
+    if tables[0].name == "id_prop.csv" and not _has_header(text, tables[0]):
+        width = max((len(row) for row in _csv_rows(text, tables[0])), default=1)
+        names = ["id", "target"] if width == 2 else ["id", *(f"target_{i}" for i in range(1, width))]
+        text = ",".join(names) + "\n" + text
+    columns, bad = _csv_columns(text, tables[0])
+    column = _find_id(columns, tables[0], id_column) or next(iter(columns), None)
+    if column is None or not columns[column]:
+        raise ValueError(f"{tables[0]} has no rows")
+    ids = columns.pop(column)
+    return Records([bad.get(row) or find_structure_file(folder, id) for row, id in enumerate(ids)], ids, columns)
+
+
+def _has_header(text: str, path: Path) -> bool:
+    """CGCNN's `id_prop.csv` begins with a crystal: its second cell is a number."""
+    first = next(iter(_csv_rows(text, path)), [])
+    try:
+        float(first[1])
+    except (IndexError, ValueError):
+        return True
+    return False

@@ -1,0 +1,124 @@
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from matwheel.data.crystal import CrystalTable
+from matwheel.data.module import CrystalDataModule
+from matwheel.data.splits import RandomSplit
+from tests.data.test_graphs import make_table
+
+
+def write_csv(path: Path, table: CrystalTable, **targets: list[str]) -> str:
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "structure", *targets])
+        for row, crystal in enumerate(table):
+            writer.writerow([crystal.id, crystal.to_structure().to(fmt="cif"), *(t[row] for t in targets.values())])
+    return str(path)
+
+
+@pytest.fixture
+def module(tmp_path):
+    path = write_csv(tmp_path / "t.csv", make_table(20), gap=[str(1.5 * r) for r in range(20)], volume=["7"] * 20)
+    module = CrystalDataModule(
+        path, target="gap", split=RandomSplit(0.5, 0.25, 0.25), batch_size=4, cache_dir=tmp_path / "cache"
+    )
+    module.prepare_data()
+    module.setup("fit")
+    return module
+
+
+def rows_of(loader) -> list[int]:
+    return torch.cat([batch.row for batch in loader]).tolist()
+
+
+def test_each_part_yields_its_rows(module):
+    assert sorted(rows_of(module.train_dataloader())) == sorted(module.train_rows.tolist())
+    assert rows_of(module.val_dataloader()) == module.val_rows.tolist()
+    assert rows_of(module.test_dataloader()) == module.test_rows.tolist()
+    everything = np.concatenate([module.train_rows, module.val_rows, module.test_rows])
+    assert sorted(everything.tolist()) == list(range(20))
+
+
+def test_targets_belong_to_their_crystals(module):
+    for batch in module.train_dataloader():
+        for name, target, condition in zip(module.ids(batch.row), batch.target, batch.conditions, strict=True):
+            assert float(target) == pytest.approx(1.5 * int(name[1:]))
+            assert condition.tolist() == [float(target)]
+
+
+def test_statistics_see_the_training_rows_only(module):
+    statistics = module.training_statistics()
+    np.testing.assert_allclose(statistics.target, module.table.properties["gap"][module.train_rows])
+    assert len(statistics.atomic_numbers) == int(statistics.num_atoms.sum())
+
+
+def test_synthetic_crystals_join_the_training_set_only(module):
+    synthetic = make_table(3, seed=9).with_properties(gap=np.array([100.0, 200.0, 300.0]))
+    mixed = module.with_training(synthetic=synthetic, synthetic_weight=0.5)
+    batches = list(mixed.train_dataloader())
+    target = torch.cat([b.target for b in batches])
+    weight = torch.cat([b.weight for b in batches])
+    assert len(target) == 13
+    assert sorted(target[weight == 0.5].tolist()) == [100, 200, 300]
+    assert rows_of(mixed.val_dataloader()) == module.val_rows.tolist()
+    assert float(mixed.training_statistics().target.max()) == 300
+    # The module it came from is unchanged.
+    assert len(module.train_rows) == 10
+
+
+def test_only_synthetic_and_repeated_rows(module):
+    only = module.with_training(
+        real_rows=np.zeros(0, np.int64), synthetic=make_table(3).with_properties(gap=np.ones(3))
+    )
+    assert len(rows_of(only.train_dataloader())) == 3
+    twice = module.with_training(real_rows=np.tile(module.train_rows, 2))
+    assert sorted(rows_of(twice.train_dataloader())) == sorted(2 * module.train_rows.tolist())
+
+
+def test_test_rows_cannot_be_trained_on(module):
+    with pytest.raises(ValueError, match="belong to validation or test"):
+        module.use_training(real_rows=module.test_rows)
+
+
+def test_prediction_needs_no_target(tmp_path):
+    path = write_csv(tmp_path / "new.csv", make_table(5), note=["a"] * 5)
+    module = CrystalDataModule(path, target="gap", cache_dir=tmp_path / "cache")
+    module.prepare_data()
+    module.setup("predict")
+    batches = list(module.predict_dataloader())
+    assert rows_of(batches) == list(range(5))
+    assert torch.isnan(batches[0].target).all()
+
+
+def test_unlabelled_rows_stay_in_the_table_but_not_in_the_split(tmp_path):
+    gap = [str(r) if r != 3 else "nan" for r in range(10)]
+    path = write_csv(tmp_path / "t.csv", make_table(10), gap=gap)
+    module = CrystalDataModule(path, target="gap", cache_dir=tmp_path / "cache")
+    module.prepare_data()
+    module.setup("fit")
+    assert len(module.table) == 10
+    used = np.concatenate([module.train_rows, module.val_rows, module.test_rows])
+    assert sorted(module.table.ids[used].tolist()) == sorted(f"c{r}" for r in range(10) if r != 3)
+    assert [bad.id for bad in module.report.bad] == ["c3"]
+
+
+def test_setup_twice_changes_nothing(module):
+    module.use_training(real_rows=module.train_rows[:2])
+    module.setup("fit")
+    assert len(module.train_rows) == 2
+
+
+def test_published_split_of_the_embedded_data(shared_data, tmp_path):
+    from matwheel.data.splits import FileSplit
+
+    split = FileSplit(shared_data / "mp_poly_total.moe_splits.json", index=2)
+    module = CrystalDataModule(split=split, labelled_fraction=0.1, cache_dir=tmp_path)
+    module.prepare_data()
+    module.setup("fit")
+    assert (len(module.train_rows), len(module.val_rows), len(module.test_rows)) == (73, 158, 158)
+    assert module.split_rows is not None
+    assert len(module.split_rows.train) == 739
