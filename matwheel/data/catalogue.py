@@ -10,10 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from matwheel.data.checks import BadStructureError
-from matwheel.data.crystal import Crystal, CrystalTable
+from matwheel.data.crystal import CrystalTable
 from matwheel.data.records import Records, load_records
-from matwheel.data.rows import LoadedTable, Reason, RowReport
+from matwheel.data.rows import LoadedTable, RowReport
 from matwheel.data.tables import read_table
 
 DATA_DIR_VARIABLE = "MATWHEEL_DATA"
@@ -190,13 +189,8 @@ def _load_jarvis(info: DatasetInfo) -> LoadedTable:
             f"{DATA_DIR_VARIABLE}."
         ) from error
     ids = [str(name) for name in frame["mpid" if frame["mpid"].is_unique else "jid"]]
-    structures: list[object] = []
-    for structure in frame["structure"]:
-        try:
-            structures.append(Crystal.from_structure(structure, ""))
-        except ValueError as error:
-            structures.append(BadStructureError(Reason.UNREADABLE, str(error)))
-    records = Records(structures, ids, {name: frame[name].tolist() for name in info.targets}, info.targets)
+    columns = {name: frame[name].tolist() for name in info.targets}
+    records = Records(frame["structure"].tolist(), ids, columns, info.targets)
     return load_records(JARVIS, records, info.units)
 
 

@@ -8,11 +8,15 @@ shortest bond is that of H2, 0.74 A.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from matwheel.data.crystal import MAX_ATOMIC_NUMBER, Crystal, FloatArray
 from matwheel.data.rows import MAX_DETAIL, BadRow, LoadedTable, Reason
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
 
 MIN_LENGTH, MAX_LENGTH = 1.0, 500.0  # A, of a lattice vector
 MIN_VOLUME, MAX_VOLUME = 1.0, 1000.0  # A^3 per atom
@@ -30,6 +34,20 @@ class BadStructureError(ValueError):
     def __init__(self, reason: Reason, detail: str) -> None:
         super().__init__(_one_line(detail))
         self.reason = reason
+
+
+def ordered_crystal(structure: Structure, id: str) -> Crystal:
+    """Convert a pymatgen structure.
+
+    Raises:
+        BadStructureError: If a site is disordered or holds no element from H to Fm.
+    """
+    if not structure.is_ordered:
+        raise BadStructureError(Reason.DISORDERED, "a site has partial occupancy; give an ordered cell")
+    try:
+        return Crystal.from_structure(structure, id)
+    except ValueError as error:
+        raise BadStructureError(Reason.ELEMENT, str(error)) from error
 
 
 def check_crystal(crystal: Crystal) -> None:

@@ -11,7 +11,7 @@ import warnings
 
 import numpy as np
 
-from matwheel.data.checks import BadStructureError
+from matwheel.data.checks import BadStructureError, ordered_crystal
 from matwheel.data.crystal import Crystal, FloatArray, wrap
 from matwheel.data.rows import Reason
 from matwheel.data.symbols import ATOMIC_NUMBERS
@@ -157,11 +157,6 @@ def _parse_any(text: str, id: str) -> Crystal:
             raise BadStructureError(
                 Reason.DISORDERED if disordered else Reason.UNREADABLE, f"not a readable CIF: {error}"
             ) from error
-    if not structure.is_ordered:
-        raise BadStructureError(Reason.DISORDERED, "a site has partial occupancy; give an ordered cell")
     if structure.site_properties.get("implicit_hydrogens"):
         raise BadStructureError(Reason.UNREADABLE, "hydrogens are implied by a site label but have no coordinates")
-    try:
-        return Crystal.from_structure(structure, id)
-    except ValueError as error:
-        raise BadStructureError(Reason.ELEMENT, str(error)) from error
+    return ordered_crystal(structure, id)

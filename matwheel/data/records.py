@@ -97,7 +97,7 @@ def _numeric_columns(records: Records) -> tuple[dict[str, FloatArray], dict[str,
                 texts[row] = str(cell)[:100]
             else:
                 values[row] = number
-        numbers = int((~np.isnan(values)).sum())
+        numbers = int(np.isfinite(values).sum())  # a formula such as InF reads as infinity
         if numbers and numbers >= len(texts):
             columns[name] = values
             if texts:

@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from pymatgen.core import Structure
 
-from matwheel.data.checks import BadStructureError, check_crystal
+from matwheel.data.checks import BadStructureError, check_crystal, ordered_crystal
 from matwheel.data.cif import lattice_from_parameters, parse_cif
 from matwheel.data.crystal import Crystal, FloatArray, wrap
 from matwheel.data.poscar import parse_poscar
@@ -29,7 +30,7 @@ def parse_structure(cell: object, id: str) -> Crystal:
 
     Args:
         cell: CIF or POSCAR text, a pymatgen dictionary (`Structure.as_dict`) or its text, a dictionary with
-            `lattice` (3x3, A), `species` and `frac_coords`, or a `Crystal`.
+            `lattice` (3x3, A), `species` and `frac_coords`, a pymatgen structure, or a `Crystal`.
         id: Name of the crystal.
 
     Raises:
@@ -55,6 +56,8 @@ def looks_like_structure(cell: object) -> bool:
 
 
 def _parse(cell: object, id: str) -> Crystal:
+    if isinstance(cell, Structure):
+        return ordered_crystal(cell, id)
     if isinstance(cell, Mapping):
         return _from_mapping(cell, id)
     if not isinstance(cell, str) or not cell.strip():

@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import json
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from matwheel.data.cif_folder import SUFFIXES, find_structure_file, names_a_file
 from matwheel.data.extxyz import read_extxyz
 from matwheel.data.records import Records, load_records
 from matwheel.data.rows import LoadedTable, Reason
-from matwheel.data.structures import MAX_TEXT, looks_like_structure
+from matwheel.data.structures import looks_like_structure
 
 STRUCTURE_NAMES = ("structure", "cif", "poscar", "cif_string", "cif_str", "structure_dict", "file", "filename", "path")
 ID_NAMES = ("id", "material_id", "mpid", "mp_id", "mp-id", "jid", "jarvis_id", "task_id", "identifier")
@@ -128,12 +129,12 @@ def _text(path: Path) -> str:
         if path.suffix == ".gz":
             content = gzip.decompress(content)
         return content.decode("utf-8-sig")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise ValueError(f"{path} cannot be read as text: {error}") from error
 
 
 def _csv_rows(text: str, path: Path) -> list[list[str]]:
-    limit = csv.field_size_limit(MAX_TEXT + 1)  # the default, 131,072 characters, is less than a large CIF
+    limit = csv.field_size_limit(2**31 - 1)  # the default, 131,072 characters, is less than a large CIF
     try:
         return [row for row in csv.reader(io.StringIO(text, newline="")) if row]
     except csv.Error as error:

@@ -1,0 +1,203 @@
+"""The command line: one LightningCLI for predictors, generators and the wheel."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import platform
+import subprocess
+import sys
+from collections import Counter
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from jsonargparse import Namespace
+from lightning.pytorch.callbacks import BasePredictionWriter
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import CSVLogger, Logger
+from torch import nn
+
+# Classes can be named without their module in YAML and on the command line once they are imported.
+import matwheel.flywheel.callback
+import matwheel.models.latent_prior
+import matwheel.models.predictor  # noqa: F401
+from matwheel.data.conditions import ConditionDataModule
+from matwheel.data.module import CrystalDataModule
+from matwheel.files import write_text_atomically
+from matwheel.flywheel.ledger import derive_seed
+from matwheel.writers import PredictionWriter, StructureWriter
+
+log = logging.getLogger(__name__)
+
+RUNS = Path("runs")
+_PACKAGES = ("matwheel", "torch", "lightning", "torch-geometric", "numpy", "jsonargparse")
+
+
+class RunRecord(SaveConfigCallback):
+    """Saves what is needed to repeat a run in its log folder, beside the checkpoints.
+
+    `config.yaml` (all options), `run.json` (command, versions, git commit), `split.json` (ids of each part of the data)
+    and `skipped_rows.csv` (rows of the table that could not be used).
+    """
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Write the files, once per run."""
+        is_first_call = not self.already_saved
+        super().setup(trainer, pl_module, stage)
+        folder = Path(trainer.log_dir or trainer.default_root_dir)  # all processes must ask together
+        if not (is_first_call and trainer.is_global_zero):
+            return
+        packages = {name: version(name) for name in _PACKAGES}
+        record = {
+            "command": sys.argv,
+            "versions": {"python": platform.python_version(), **packages},
+            "commit": _git_commit(),
+        }
+        write_text_atomically(folder / "run.json", json.dumps(record, indent=1))
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        if isinstance(data, CrystalDataModule):
+            if data.split_rows is not None:
+                data.split_rows.save(folder / "split.json", data.table)
+            if len(data.report):
+                data.report.to_csv(folder / "skipped_rows.csv")
+
+
+class MatWheelCLI(LightningCLI):
+    """LightningCLI with a folder per run, metrics always in a CSV file, and seeded weights.
+
+    Everything of a run lies in `runs/NAME`; each command adds a folder `version_K` with config, metrics and
+    checkpoints. The initial weights of each module depend on the seed and the module alone, so that a change of one
+    part of a run leaves the others as they were. What a checkpoint remembers of its settings never overrides the
+    config.
+
+    Args:
+        args: Arguments instead of those of the process.
+    """
+
+    def __init__(self, args: ArgsType = None) -> None:
+        super().__init__(
+            save_config_callback=RunRecord,
+            seed_everything_default=0,
+            parser_kwargs={"parser_mode": "omegaconf"},
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            args=args,
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the name of the run."""
+        parser.add_argument(
+            "--name",
+            type=str | None,
+            default=None,
+            help="Name of the run, whose files go to runs/NAME; by default made of the data set and the command. The "
+            "same name continues an interrupted flywheel.",
+        )
+
+    def _parse_ckpt_path(self) -> None:
+        """Hyperparameters in a checkpoint must not silently beat what the user asks for."""
+
+    def before_instantiate_classes(self) -> None:
+        """Name the run, and choose offline tracking where there is no account."""
+        options = self._options()
+        options["name"] = options["name"] or _default_name(str(self.subcommand), options)
+        for logger in _as_list(options.trainer.logger):
+            if isinstance(logger, Namespace) and logger.class_path.endswith("WandbLogger"):
+                _prepare_wandb(logger.init_args, options["name"])
+        seed = options["seed_everything"]
+        if seed is not False:
+            self.parser.add_instantiator(_SeededInstantiator(int(seed)), nn.Module, subclasses=True)
+
+    def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
+        """A trainer that logs to the run's folder and, when predicting, writes what it predicts."""
+        options = self._get(self.config_init, "trainer")
+        name = self._options()["name"]
+        kwargs["logger"] = _with_csv(options.logger, name)
+        kwargs["default_root_dir"] = options.default_root_dir or RUNS / name
+        callbacks = _as_list(options.callbacks)
+        if self.subcommand == "predict" and not any(isinstance(c, BasePredictionWriter) for c in callbacks):
+            is_generator = isinstance(self.datamodule, ConditionDataModule)
+            callbacks = [*callbacks, StructureWriter() if is_generator else PredictionWriter()]
+        return super().instantiate_trainer(callbacks=callbacks, **kwargs)
+
+    def _options(self) -> Namespace:
+        options: Namespace = self.config[self.subcommand]
+        return options
+
+
+class _SeededInstantiator:
+    """Constructs each module under a seed of its own, from the run's seed, its class and how many came before."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.made: Counter[str] = Counter()
+
+    def __call__(self, class_type: type[nn.Module], *args: Any, **kwargs: Any) -> nn.Module:
+        name = f"{class_type.__module__}.{class_type.__qualname__}"
+        number = self.made[name]
+        self.made[name] += 1
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(self.seed, f"{name} {number}"))
+            return class_type(*args, **kwargs)
+
+
+def _with_csv(configured: Any, name: str) -> list[Logger]:
+    """The configured loggers, led by a CSVLogger: config and checkpoints are put into the first logger's folder."""
+    loggers = [logger for logger in _as_list(configured) if isinstance(logger, Logger)]
+    tables = [logger for logger in loggers if isinstance(logger, CSVLogger)]
+    others = [logger for logger in loggers if not isinstance(logger, CSVLogger)]
+    return [*(tables or [CSVLogger(RUNS, name=name)]), *others]
+
+
+def _prepare_wandb(options: Namespace, name: str) -> None:
+    """Group a run's stages; record it on disk where no account is configured."""
+    import wandb
+
+    options["group"] = options.get("group") or name
+    options["job_type"] = options.get("job_type") or "predictor"
+    options["save_dir"] = str(RUNS / name)
+    if not os.environ.get("WANDB_MODE") and not wandb.api.api_key and not options.offline:
+        log.warning("no W&B account is configured: the run is recorded offline (wandb sync uploads it later)")
+        options["offline"] = True
+    if options.offline and options.log_model:
+        log.warning("checkpoints are not uploaded to W&B from an offline run")
+        options["log_model"] = False
+
+
+def _default_name(subcommand: str, options: Namespace) -> str:
+    """DATASET-flywheel, or DATASET-MODEL and, except for fit, the command."""
+    callbacks = [callback.class_path for callback in _as_list(options.trainer.callbacks)]
+    is_wheel = subcommand == "fit" and any(path.rsplit(".", 1)[-1] == "Flywheel" for path in callbacks)
+    parts = [_dataset(options.get("data")), "flywheel" if is_wheel else options.model.class_path.rsplit(".", 1)[-1]]
+    if subcommand != "fit":
+        parts.append(subcommand)
+    return "-".join(part for part in parts if part).lower()
+
+
+def _dataset(data: Namespace | None) -> str:
+    """Name of the data set in the options of a data module or of the one inside it."""
+    options = data.get("init_args") if data is not None else None
+    if options is None:
+        return ""
+    if "crystals" in options:
+        return _dataset(options.crystals)
+    return Path(str(options.get("dataset", ""))).stem
+
+
+def _as_list(value: Any) -> list[Any]:
+    if value is None or isinstance(value, bool):
+        return []
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _git_commit() -> str | None:
+    """Commit of the working tree this package is imported from; None for an installed package."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

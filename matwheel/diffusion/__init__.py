@@ -1,0 +1,1 @@
+"""Noise processes and samplers; they know nothing of networks or files."""

@@ -1,0 +1,53 @@
+"""Atom types to begin a sampling run with."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from matwheel.data.crystal import MAX_ATOMIC_NUMBER
+from matwheel.diffusion.noise import draw_types
+from matwheel.diffusion.random import derive_seeds, seeded_uniform
+
+_LEFT_OVER, _ORDER = 1, 2  # streams of random numbers of an atom
+
+
+def initial_types(
+    composition: Float[Tensor, "crystals 100"],
+    num_atoms: Int[Tensor, " crystals"],
+    seeds: Int[Tensor, " atoms"],
+) -> Int[Tensor, " atoms"]:
+    """Atomic numbers that follow predicted compositions as closely as whole atoms can, in random order.
+
+    Every element gets its expected number of atoms, rounded. Atoms left over are drawn from what rounding took away;
+    if rounding gave too many, random ones are dropped.
+
+    Args:
+        composition: [B, 100], probabilities that sum to 1; column a is atomic number a + 1.
+        num_atoms: [B], sums to N.
+        seeds: [N], a seed for each atom.
+
+    Returns:
+        [N], 1 to 100.
+    """
+    device = composition.device
+    crystal = torch.arange(len(num_atoms), device=device)
+    first = torch.cumsum(num_atoms, 0) - num_atoms
+    counts = torch.round(composition * num_atoms[:, None])
+    remainder = (composition - counts / num_atoms[:, None]).clamp_min(0)
+    rounded = counts.sum(1).long()
+    num_slots = torch.maximum(rounded, num_atoms)
+    owner = torch.repeat_interleave(crystal, num_slots)
+    slot = torch.arange(len(owner), device=device) - (torch.cumsum(num_slots, 0) - num_slots)[owner]
+    # The element of slot s is the first whose cumulative count exceeds s.
+    listed = torch.searchsorted(counts.cumsum(1)[owner], slot[:, None].to(counts.dtype), right=True).squeeze(1) + 1
+    # Slots outnumber atoms where rounding gave too many.
+    turn, within = slot // num_atoms[owner], slot % num_atoms[owner]
+    slot_seeds = derive_seeds(seeds[first[owner] + within], turn)
+    tiny = 1e-12  # nothing is drawn where nothing remains, but 0 / 0 must not arise
+    drawn = draw_types(remainder + tiny, owner, seeded_uniform(slot_seeds, _LEFT_OVER, 1).squeeze(1))
+    types = torch.where(slot < rounded[owner], listed.clamp(max=MAX_ATOMIC_NUMBER), drawn)
+    order = torch.argsort(owner.double() + seeded_uniform(slot_seeds, _ORDER, 1).squeeze(1).double())
+    kept = slot < num_atoms[owner]  # sorting keeps crystals together, so places within them stay the same
+    return types[order][kept]

@@ -1,0 +1,196 @@
+"""Samplers: from noise to crystals in given cells, through a network that they know as a callable only."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from matwheel.diffusion.initial import initial_types
+from matwheel.diffusion.noise import CoordinateNoise
+from matwheel.diffusion.random import atom_seeds, seeded_normal, seeded_uniform
+
+Denoise = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+"""(frac_coords [N, 3], atomic_numbers [N], level [B]) -> (prediction [N, 3] as in `CoordinateNoise`, type_logits
+[N, 100])."""
+
+_COORDINATES, _FIRST_STEP = 0, 16  # streams of random numbers of an atom
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Empty cells to be filled.
+
+    Attributes:
+        lattice: [B, 3, 3], A, rows are lattice vectors; stays as it is.
+        num_atoms: [B], at least 1 each.
+        composition: [B, 100], probabilities of the atomic numbers 1 to 100.
+        seeds: [B] int64; a sample depends on its own seed and on nothing else in the batch.
+    """
+
+    lattice: Float[Tensor, "crystals 3 3"]
+    num_atoms: Int[Tensor, " crystals"]
+    composition: Float[Tensor, "crystals 100"]
+    seeds: Int[Tensor, " crystals"]
+
+    def take(self, part: slice) -> Cells:
+        """Consecutive cells."""
+        return Cells(self.lattice[part], self.num_atoms[part], self.composition[part], self.seeds[part])
+
+
+class Atoms(NamedTuple):
+    """What fills the cells.
+
+    Attributes:
+        frac_coords: [N, 3], in [0, 1).
+        atomic_numbers: [N], 1 to 100.
+    """
+
+    frac_coords: Float[Tensor, "atoms 3"]
+    atomic_numbers: Int[Tensor, " atoms"]
+
+
+class Sampler(ABC):
+    """Fills cells with atoms: uniform positions and types of the predicted composition, made clean step by step."""
+
+    def sample(self, denoise: Denoise, noise: CoordinateNoise, cells: Cells) -> Atoms:
+        """Fill the cells.
+
+        Args:
+            denoise: The network.
+            noise: The process that the network was trained to undo.
+            cells: What to fill.
+        """
+        seeds = atom_seeds(cells.seeds, cells.num_atoms)
+        atoms = Atoms(seeded_uniform(seeds, _COORDINATES, 3), initial_types(cells.composition, cells.num_atoms, seeds))
+        batch = torch.repeat_interleave(torch.arange(len(cells.num_atoms), device=seeds.device), cells.num_atoms)
+        sigmas = noise.sigmas.tolist()
+        for step, update in enumerate(self.schedule(sigmas)):
+            level = torch.full_like(cells.num_atoms, update.level)
+            prediction, type_logits = denoise(atoms.frac_coords, atoms.atomic_numbers, level)
+            displacement = update.gain * noise.clean_displacement(prediction, level, batch)
+            if update.noise:
+                displacement = displacement + update.noise * seeded_normal(seeds, _FIRST_STEP + step, 3)
+            atoms = Atoms(noise.move(atoms.frac_coords, displacement, cells.lattice, batch), type_logits.argmax(1) + 1)
+        return atoms
+
+    @abstractmethod
+    def schedule(self, sigmas: list[float]) -> list[Update]:
+        """The steps to take.
+
+        Args:
+            sigmas: A, of every level, falling.
+        """
+
+    def num_calls(self, noise: CoordinateNoise) -> int:
+        """How often the network is called."""
+        return len(self.schedule(noise.sigmas.tolist()))
+
+
+class Update(NamedTuple):
+    """One step: x <- x + gain (clean estimate - x) + noise (standard normal); types become the likeliest ones.
+
+    Attributes:
+        level: The level that the network is told.
+        gain: Fraction of the way to the clean estimate.
+        noise: A.
+    """
+
+    level: int
+    gain: float
+    noise: float
+
+
+class AnnealedLangevin(Sampler):
+    """Annealed Langevin dynamics (Song & Ermon 2019), as CDVAE and Con-CDVAE sample.
+
+    A step is x <- x + a s + sqrt(2 a) noise with the score s and a = step_lr (sigma / sigma of the last level)^2.
+
+    Args:
+        num_levels: How many of the trained noise levels are visited, evenly spaced; all by default.
+        steps_per_level: Network calls per level; the papers use 100 at each of 50 levels, 5,000 calls in all.
+        step_lr: Step size at the last level, A^2.
+        min_sigma: Levels with less noise (A) are left out.
+    """
+
+    def __init__(
+        self,
+        num_levels: int | None = None,
+        steps_per_level: int = 100,
+        step_lr: float = 1e-4,
+        min_sigma: float = 0.0,
+    ) -> None:
+        if steps_per_level < 1 or step_lr <= 0:
+            raise ValueError(f"steps_per_level ({steps_per_level}) and step_lr ({step_lr}) must be positive")
+        self.num_levels = num_levels
+        self.steps_per_level = steps_per_level
+        self.step_lr = step_lr
+        self.min_sigma = min_sigma
+
+    def schedule(self, sigmas: list[float]) -> list[Update]:
+        """The same step many times at each level."""
+        levels = [level for level in spaced_levels(len(sigmas), self.num_levels) if sigmas[level] >= self.min_sigma]
+        if not levels:
+            raise ValueError(f"min_sigma={self.min_sigma} leaves no noise level: the largest is {sigmas[0]:g} A")
+        updates = []
+        for level in levels:
+            size = self.step_lr * (sigmas[level] / sigmas[-1]) ** 2
+            updates += [Update(level, size / sigmas[level] ** 2, math.sqrt(2 * size))] * self.steps_per_level
+        return updates
+
+
+class DenoisingSampler(Sampler):
+    """Walks down the noise levels in few network calls, each going part of the way to the clean estimate.
+
+    With the estimate x0 of the clean positions, x <- x0 + (sigma' / sigma) (x - x0) brings them from noise sigma to the
+    noise sigma' of the next level. That is the probability flow of the diffusion in its simplest discretisation, the
+    one of DDIM (Song, Meng & Ermon, ICLR 2021). The last step goes all the way and adds no noise.
+
+    Args:
+        num_steps: Network calls.
+        stochasticity: 0 follows the probability flow; 1 replaces as much of the old noise by new as ancestral sampling
+            does (eta of DDIM).
+        max_sigma: A, noise level to start from. Positions are uniform at first, as if by noise much larger than the
+            cell, so that the levels of largest noise change little.
+    """
+
+    def __init__(self, num_steps: int = 25, stochasticity: float = 0.0, max_sigma: float = 10.0) -> None:
+        if num_steps < 1 or not 0 <= stochasticity <= 1:
+            raise ValueError(f"num_steps ({num_steps}) must be positive and stochasticity ({stochasticity}) in [0, 1]")
+        self.num_steps = num_steps
+        self.stochasticity = stochasticity
+        self.max_sigma = max_sigma
+
+    def schedule(self, sigmas: list[float]) -> list[Update]:
+        """One step at each of evenly spaced levels."""
+        first = next((i for i, sigma in enumerate(sigmas) if sigma <= self.max_sigma * (1 + 1e-6)), None)
+        if first is None:
+            raise ValueError(f"max_sigma={self.max_sigma} lies below the smallest noise level, {sigmas[-1]:g} A")
+        levels = [first + level for level in spaced_levels(len(sigmas) - first, self.num_steps)]
+        updates = []
+        for level, following in zip(levels, [*levels[1:], None], strict=True):
+            ratio = 0.0 if following is None else sigmas[following] / sigmas[level]
+            new = self.stochasticity * ratio * math.sqrt(1 - ratio**2)  # in units of the present sigma
+            updates.append(Update(level, 1 - math.sqrt(ratio**2 - new**2), new * sigmas[level]))
+        return updates
+
+
+def spaced_levels(num_levels: int, num_used: int | None) -> list[int]:
+    """Evenly spaced levels including the first and the last; all for None.
+
+    Raises:
+        ValueError: If more are wanted than there are.
+    """
+    if num_used is None:
+        return list(range(num_levels))
+    if not 1 <= num_used <= num_levels:
+        raise ValueError(f"cannot use {num_used} noise levels: there are {num_levels}")
+    if num_used == 1:
+        return [num_levels - 1]
+    return [round(i * (num_levels - 1) / (num_used - 1)) for i in range(num_used)]

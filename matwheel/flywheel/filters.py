@@ -1,0 +1,220 @@
+"""Which synthetic crystals are good enough to train on."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from matwheel.data.crystal import CrystalTable, FloatArray, IntArray
+from matwheel.metrics.validity import (
+    BoolArray,
+    composition_validity,
+    reduced_composition,
+    structure_validity,
+)
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
+_VOLUME_TOLERANCE = 0.3
+"""Crystals whose volumes differ by more than this fraction are not compared any further."""
+
+
+class NoCrystalLeftError(ValueError):
+    """The generator made nothing that passes the filter."""
+
+
+@dataclass(frozen=True)
+class FilterStep:
+    """What one step of a filter did.
+
+    Attributes:
+        name: What was asked for.
+        before: Crystals that came in.
+        after: Crystals that passed.
+    """
+
+    name: str
+    before: int
+    after: int
+
+    @property
+    def rate(self) -> float:
+        """Fraction that passed; NaN where nothing came in."""
+        return self.after / self.before if self.before else float("nan")
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.after}/{self.before}"
+
+
+@dataclass(frozen=True)
+class FilterResult:
+    """Which crystals passed.
+
+    Attributes:
+        rows: Rows of the table that passed all steps.
+        steps: Each step in order.
+    """
+
+    rows: IntArray
+    steps: tuple[FilterStep, ...]
+
+    def __str__(self) -> str:
+        return ", ".join(str(step) for step in self.steps)
+
+    def require_any(self) -> None:
+        """Refuse an empty result.
+
+        Raises:
+            NoCrystalLeftError: If nothing passed, with the rate of each step.
+        """
+        if not len(self.rows):
+            raise NoCrystalLeftError(
+                f"no generated crystal passed the filter ({self}): train the generator longer, sample more, "
+                "or relax the step where they fail"
+            )
+
+
+class Filter(ABC):
+    """Decides which synthetic crystals are used."""
+
+    @abstractmethod
+    def apply(self, samples: CrystalTable, training: CrystalTable) -> FilterResult:
+        """Choose crystals.
+
+        Args:
+            samples: Generated crystals.
+            training: Crystals the generator was trained on.
+        """
+
+
+class BasicFilter(Filter):
+    """Valid crystals that are neither copies of each other nor of the training crystals.
+
+    Args:
+        structure: Require that no two atoms are closer than `min_distance` and the cell larger than `min_volume`.
+        composition: Require a neutral composition (SMACT; single elements and alloys pass).
+        duplicates: Remove copies of earlier samples and of training crystals.
+        min_distance: A.
+        min_volume: A^3.
+        max_length: A, longest edge of a cell.
+        min_angle: Degrees; cell angles must lie between this and 180 minus this.
+        length_tolerance: Fractional tolerance of cell lengths in comparisons (pymatgen's StructureMatcher).
+        site_tolerance: Tolerance of sites in comparisons, in units of (volume per atom) ** (1/3).
+        angle_tolerance: Degrees, tolerance of cell angles in comparisons.
+    """
+
+    def __init__(
+        self,
+        structure: bool = True,
+        composition: bool = True,
+        duplicates: bool = True,
+        min_distance: float = 0.5,
+        min_volume: float = 0.1,
+        max_length: float = 100.0,
+        min_angle: float = 20.0,
+        length_tolerance: float = 0.2,
+        site_tolerance: float = 0.3,
+        angle_tolerance: float = 5.0,
+    ) -> None:
+        self.structure = structure
+        self.composition = composition
+        self.duplicates = duplicates
+        self.min_distance = min_distance
+        self.min_volume = min_volume
+        self.max_length = max_length
+        self.min_angle = min_angle
+        self.length_tolerance = length_tolerance
+        self.site_tolerance = site_tolerance
+        self.angle_tolerance = angle_tolerance
+
+    def apply(self, samples: CrystalTable, training: CrystalTable) -> FilterResult:
+        """See `Filter.apply`; steps: cell, structure, composition, unique, novel."""
+        rows = np.arange(len(samples))
+        steps = []
+
+        def keep(name: str, passed: BoolArray) -> None:
+            nonlocal rows
+            steps.append(FilterStep(name, len(rows), int(passed.sum())))
+            rows = rows[passed]
+
+        keep("cell", self._sane_cells(samples.lattices))
+        if self.structure:
+            validity = structure_validity(samples.take(rows), self.min_distance, self.min_volume)
+            keep("structure", validity.valid)
+        if self.composition:
+            keep("composition", composition_validity(samples.take(rows)))
+        if self.duplicates:
+            keep("unique", self._unique(samples.take(rows)))
+            keep("novel", self._novel(samples.take(rows), training))
+        return FilterResult(rows, tuple(steps))
+
+    def _sane_cells(self, lattices: FloatArray) -> BoolArray:
+        finite: BoolArray = np.asarray(np.isfinite(lattices).all(axis=(1, 2)))
+        lengths = np.linalg.norm(np.where(finite[:, None, None], lattices, 0.0), axis=2)
+        units = lattices / np.maximum(lengths, 1e-12)[:, :, None]
+        cosines = np.stack([(units[:, i] * units[:, j]).sum(1) for i, j in ((1, 2), (0, 2), (0, 1))], 1)
+        angles_good = np.abs(cosines) <= np.cos(np.deg2rad(self.min_angle))
+        sane: BoolArray = finite & (lengths <= self.max_length).all(1) & (lengths > 0).all(1) & angles_good.all(1)
+        return sane
+
+    def _unique(self, samples: CrystalTable) -> BoolArray:
+        kept = _Known(self)
+        return np.array([kept.add_if_new(candidate) for candidate in _candidates(samples)], dtype=np.bool_)
+
+    def _novel(self, samples: CrystalTable, training: CrystalTable) -> BoolArray:
+        known = _Known(self)
+        for candidate in _candidates(training):
+            known.add(candidate)
+        return np.array([not known.contains(candidate) for candidate in _candidates(samples)], dtype=np.bool_)
+
+
+class _Candidate:
+    """A crystal with what is compared first and, made only when that agrees, its structure."""
+
+    def __init__(self, table: CrystalTable, row: int, atoms: slice) -> None:
+        self.table = table
+        self.row = row
+        self.key = (reduced_composition(table.atomic_numbers[atoms]), int(table.num_atoms[row]))
+        self.volume = float(abs(np.linalg.det(table.lattices[row])))
+
+    @cached_property
+    def structure(self) -> Structure:
+        return self.table[self.row].to_structure()
+
+
+class _Known:
+    """Crystals met so far, by reduced composition and number of atoms."""
+
+    def __init__(self, tolerances: BasicFilter) -> None:
+        from pymatgen.analysis.structure_matcher import StructureMatcher
+
+        self.matcher: Any = StructureMatcher(
+            ltol=tolerances.length_tolerance, stol=tolerances.site_tolerance, angle_tol=tolerances.angle_tolerance
+        )
+        self.groups: dict[Any, list[_Candidate]] = {}
+
+    def add(self, candidate: _Candidate) -> None:
+        self.groups.setdefault(candidate.key, []).append(candidate)
+
+    def contains(self, candidate: _Candidate) -> bool:
+        return any(
+            abs(candidate.volume - other.volume) <= _VOLUME_TOLERANCE * other.volume
+            and self.matcher.fit(candidate.structure, other.structure)
+            for other in self.groups.get(candidate.key, [])
+        )
+
+    def add_if_new(self, candidate: _Candidate) -> bool:
+        is_new = not self.contains(candidate)
+        if is_new:
+            self.add(candidate)
+        return is_new
+
+
+def _candidates(table: CrystalTable) -> list[_Candidate]:
+    offsets = table.offsets
+    return [_Candidate(table, row, slice(offsets[row], offsets[row + 1])) for row in range(len(table))]

@@ -1,0 +1,97 @@
+"""A stable description of any object that takes part in a run: what the ledger compares to decide what to redo."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+from collections.abc import Mapping
+from enum import Enum
+from pathlib import PurePath
+from types import FunctionType, MethodType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
+
+
+def describe(obj: Any, skip: tuple[str, ...] = ()) -> Json:
+    """What an object is, as JSON: classes, settings and a hash of every tensor.
+
+    Modules are described by class, public attributes, children and the values of parameters and buffers; other objects
+    by class and all attributes; functions by name and what they close over. Two objects built alike have equal
+    descriptions in any process; a different setting or weight anywhere inside gives a different one.
+
+    Args:
+        obj: Module, dataclass, sampler, callback, container, array or plain value.
+        skip: Names of attributes and children to leave out wherever they occur (what another stage depends on).
+    """
+    return _describe(obj, frozenset(skip), ())
+
+
+def fingerprint(description: Json) -> str:
+    """SHA-256 of a description."""
+    text = json.dumps(description, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _describe(obj: Any, skip: frozenset[str], parents: tuple[int, ...]) -> Json:
+    if obj is None or isinstance(obj, bool | int | float | str):
+        return obj.value if isinstance(obj, Enum) else obj
+    if isinstance(obj, Enum):
+        return str(obj.value)
+    if isinstance(obj, PurePath | torch.dtype | torch.device):
+        return str(obj)
+    if isinstance(obj, type):
+        return _name(obj)
+    if isinstance(obj, Tensor | np.ndarray | np.generic):
+        return _describe_array(obj)
+    if id(obj) in parents:
+        return "(contains itself)"
+    parents = (*parents, id(obj))
+    if isinstance(obj, Mapping):
+        return {str(key): _describe(value, skip, parents) for key, value in obj.items() if str(key) not in skip}
+    if isinstance(obj, set | frozenset):
+        return sorted((_describe(value, skip, parents) for value in obj), key=lambda value: json.dumps(value))
+    if isinstance(obj, list | tuple):
+        return [_describe(value, skip, parents) for value in obj]
+    if isinstance(obj, functools.partial):
+        return {"partial": [_describe(part, skip, parents) for part in (obj.func, obj.args, obj.keywords)]}
+    if isinstance(obj, MethodType):
+        return {"method": obj.__func__.__qualname__, "of": _describe(obj.__self__, skip, parents)}
+    if isinstance(obj, FunctionType):
+        closure = [_describe(cell.cell_contents, skip, parents) for cell in obj.__closure__ or ()]
+        return {"function": _name(obj), "closure": closure}
+    return {"class": _name(type(obj)), **_attributes(obj, skip, parents)}
+
+
+def _attributes(obj: Any, skip: frozenset[str], parents: tuple[int, ...]) -> dict[str, Json]:
+    if isinstance(obj, nn.Module):
+        # Private attributes of modules are the machinery of torch and Lightning.
+        names = [name for name in vars(obj) if not name.startswith("_") and name != "training"]
+        values = {name: vars(obj)[name] for name in names}
+        values |= dict(obj.named_children())
+        values |= dict(obj.named_parameters(recurse=False)) | dict(obj.named_buffers(recurse=False))
+    elif dataclasses.is_dataclass(obj):
+        values = {field.name: getattr(obj, field.name) for field in dataclasses.fields(obj)}
+    else:
+        values = getattr(obj, "__dict__", {})
+    return {name: _describe(value, skip, parents) for name, value in sorted(values.items()) if name not in skip}
+
+
+def _describe_array(array: Tensor | np.ndarray | np.generic) -> Json:
+    tensor = array.detach().cpu() if isinstance(array, Tensor) else torch.from_numpy(np.array(array))
+    raw = tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+    return {
+        "shape": list(tensor.shape),
+        "dtype": str(tensor.dtype),
+        "sha256": hashlib.sha256(raw).hexdigest(),
+    }
+
+
+def _name(obj: type | FunctionType) -> str:
+    return f"{obj.__module__}.{obj.__qualname__}"

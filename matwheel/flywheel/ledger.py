@@ -1,0 +1,232 @@
+"""The ledger of a run: which stages are finished, from which inputs, and where their results lie."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import platform
+import shutil
+import socket
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from filelock import FileLock, Timeout
+
+from matwheel.files import write_text_atomically
+from matwheel.flywheel.fingerprint import Json, fingerprint
+from matwheel.flywheel.processes import SINGLE_PROCESS, Processes
+
+log = logging.getLogger(__name__)
+
+_PACKAGES = ("matwheel", "torch", "lightning", "torch-geometric", "numpy")
+
+
+class RunLockedError(RuntimeError):
+    """Another process is working in the run folder."""
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """What the ledger knows of one stage.
+
+    Attributes:
+        status: `running` also if the process was killed.
+        key: Hash of all that determines the result: name, config, inputs, seed.
+        config_hash: Hash of the stage's own settings.
+        inputs: Key of each stage (or hash of the data) that this one was computed from.
+        seed: Seed of the stage.
+        started: When the latest attempt began, UTC.
+        seconds: Duration over all attempts; one that was killed is not counted.
+        metrics: Numbers the stage reported.
+        versions: Versions of the packages that matter.
+        error: Why it failed.
+    """
+
+    status: Literal["running", "finished", "failed"]
+    key: str
+    config_hash: str
+    inputs: dict[str, str]
+    seed: int
+    started: str
+    seconds: float = 0.0
+    metrics: dict[str, float] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """A finished stage: its key (input of the stages after it), its folder and what it reported.
+
+    Attributes:
+        key: See `StageRecord`.
+        folder: Where its artifacts lie.
+        metrics: See `StageRecord`.
+        seconds: See `StageRecord`.
+        skipped: Whether it had been finished before.
+    """
+
+    key: str
+    folder: Path
+    metrics: Mapping[str, float]
+    seconds: float
+    skipped: bool
+
+
+class Ledger:
+    """Runs stages in a run folder, skipping those that are finished, and records them in `ledger.json`.
+
+    A stage's key is a hash of its name, settings, seed and the keys of its inputs, so a changed setting redoes that
+    stage and all that depend on it, nothing else. A stage works in a temporary folder that is renamed when it is
+    complete; if it is interrupted, the next attempt with the same key finds what was left there and may continue.
+
+    Use it as a context manager: the run folder is locked in between.
+
+    Args:
+        folder: The run folder, created if missing.
+        processes: The processes that run the stages together; only the first one writes.
+    """
+
+    def __init__(self, folder: Path, processes: Processes = SINGLE_PROCESS) -> None:
+        self.folder = folder
+        self.processes = processes
+        self._lock = FileLock(folder / "ledger.lock")
+        self._started = _now()
+        self.stages: dict[str, StageRecord] = {}
+
+    def __enter__(self) -> Self:
+        refusal = self.processes.broadcast(self._acquire() if self.processes.is_first else "")
+        if refusal:
+            raise RunLockedError(refusal)
+        self.stages = {name: StageRecord(**record) for name, record in self._read().get("stages", {}).items()}
+        self._save()
+        self.processes.barrier()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.processes.is_first:
+            self._lock.release()
+
+    def stage_folder(self, name: str) -> Path:
+        """Where the artifacts of a finished stage lie."""
+        return self.folder / "stages" / name
+
+    def run(
+        self,
+        name: str,
+        work: Callable[[Path], Mapping[str, float]],
+        config: Json,
+        inputs: Mapping[str, str],
+        seed: int,
+    ) -> StageResult:
+        """Run a stage, or return what it left when it was finished before.
+
+        Args:
+            name: Name of the stage, also of its folder.
+            work: Called with the folder to write into; returns metrics. The folder may hold what an interrupted
+                attempt with the same key left.
+            config: Description of all settings that influence the result (`fingerprint.describe`).
+            inputs: Keys of the stages (or hashes of the data) the result depends on.
+            seed: Seed of the stage.
+        """
+        finished = self.finished(name, config, inputs, seed)
+        if finished is not None:
+            log.info("stage %s: finished before, skipped", name)
+            return finished
+
+        config_hash, key = self._hashes(name, config, inputs, seed)
+        folder = self.stage_folder(name)
+        known = self.stages.get(name)
+        earlier = known.seconds if known is not None and known.key == key else 0.0
+        record = StageRecord("running", key, config_hash, dict(inputs), seed, _now(), earlier, versions=_versions())
+        self._record(name, record)
+        partial = folder.with_name(f"{folder.name}.partial-{key[:12]}")
+        if self.processes.is_first:
+            for stale in folder.parent.glob(f"{folder.name}.partial-*"):
+                if stale != partial:
+                    shutil.rmtree(stale)
+            partial.mkdir(parents=True, exist_ok=True)
+        self.processes.barrier()
+        log.info("stage %s: %s", name, "resumed" if any(partial.iterdir()) else "started")
+
+        clock = time.perf_counter()
+        try:
+            metrics = {metric: float(value) for metric, value in work(partial).items()}
+        except BaseException as error:
+            seconds = earlier + time.perf_counter() - clock
+            message = f"{type(error).__name__}: {error}"
+            self._record(name, replace(record, status="failed", seconds=seconds, error=message))
+            raise
+        self.processes.barrier()
+        seconds = self.processes.broadcast(earlier + time.perf_counter() - clock)
+        if self.processes.is_first:
+            write_text_atomically(partial / "stage.json", json.dumps({"name": name, "config": config}, indent=1))
+            if folder.is_dir():
+                shutil.rmtree(folder)
+            partial.rename(folder)
+        self._record(name, replace(record, status="finished", seconds=seconds, metrics=metrics))
+        self.processes.barrier()
+        return StageResult(key, folder, metrics, seconds, skipped=False)
+
+    def finished(self, name: str, config: Json, inputs: Mapping[str, str], seed: int) -> StageResult | None:
+        """What a stage left if it was finished before with these settings (see `run`), else None."""
+        _, key = self._hashes(name, config, inputs, seed)
+        folder = self.stage_folder(name)
+        known = self.stages.get(name)
+        if known is None or known.status != "finished" or known.key != key or not folder.is_dir():
+            return None
+        return StageResult(key, folder, known.metrics, known.seconds, skipped=True)
+
+    @staticmethod
+    def _hashes(name: str, config: Json, inputs: Mapping[str, str], seed: int) -> tuple[str, str]:
+        config_hash = fingerprint(config)
+        return config_hash, fingerprint({"name": name, "config": config_hash, "inputs": dict(inputs), "seed": seed})
+
+    def _record(self, name: str, record: StageRecord) -> None:
+        self.stages[name] = record
+        self._save()
+
+    def _save(self) -> None:
+        if self.processes.is_first:
+            content = {
+                "process": {"pid": os.getpid(), "host": socket.gethostname(), "started": self._started},
+                "stages": {name: asdict(record) for name, record in self.stages.items()},
+            }
+            write_text_atomically(self.folder / "ledger.json", json.dumps(content, indent=1))
+
+    def _read(self) -> dict[str, Any]:
+        path = self.folder / "ledger.json"
+        content: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+        return content
+
+    def _acquire(self) -> str:
+        """Lock the run folder; returns why not, or an empty string."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            process = self._read().get("process", {})
+            return (
+                f"{self.folder} is in use by process {process.get('pid')} on {process.get('host')} since "
+                f"{process.get('started')}: wait until it ends, or give this run another name"
+            )
+        return ""
+
+
+def derive_seed(seed: int, purpose: str) -> int:
+    """A seed for one purpose, independent of those for others."""
+    return int(fingerprint([seed, purpose])[:8], 16) % 2**31
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _versions() -> dict[str, str]:
+    return {"python": platform.python_version(), **{package: version(package) for package in _PACKAGES}}

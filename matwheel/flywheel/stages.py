@@ -1,0 +1,227 @@
+"""The stages of the wheel, as functions that also run alone: settings and artifacts in, artifacts and metrics out.
+
+Every function writes into the folder it is given and returns numbers for the ledger.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning as L
+import numpy as np
+import pandas as pd
+from lightning.pytorch.callbacks import Callback
+
+from matwheel.baselines import featurise, predict_dummy, predict_trees
+from matwheel.data.conditions import ConditionDataModule
+from matwheel.data.crystal import CrystalTable, FloatArray, IntArray
+from matwheel.data.module import CrystalDataModule
+from matwheel.files import replaced_when_complete, write_text_atomically
+from matwheel.flywheel.conditions import ConditionSampler
+from matwheel.flywheel.filters import Filter
+from matwheel.flywheel.trainers import BEST, StageTrainers, load_weights
+from matwheel.metrics.errors import prediction_errors
+from matwheel.models.con_cdvae import ConCDVAE
+from matwheel.models.latent_prior import LatentPrior
+from matwheel.models.latents import LatentDataModule
+from matwheel.writers import SAMPLES, PredictionWriter, StructureWriter, describe_samples
+
+CONDITIONS = "conditions.parquet"
+CRYSTALS = "crystals.npz"
+"""The synthetic crystals that passed the filter."""
+FILTER_REPORT = "filter.json"
+Baseline = Literal["dummy", "trees"]
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """How a part of the generator is trained.
+
+    Attributes:
+        max_epochs: Epochs.
+        batch_size: Crystals per batch and process.
+        gradient_clip_val: Bound on the gradient; None for no bound.
+        gradient_clip_algorithm: Bound each `value` or the `norm` of all.
+        monitor: Validation metric that says which epoch is best; the last epoch is used if None.
+        check_val_every_n_epoch: Epochs between validations.
+    """
+
+    max_epochs: int = 100
+    batch_size: int = 64
+    gradient_clip_val: float | None = 0.5
+    gradient_clip_algorithm: Literal["value", "norm"] = "value"
+    monitor: str | None = "val/loss"
+    check_val_every_n_epoch: int = 1
+
+    def trainer_options(self) -> dict[str, Any]:
+        """As arguments of a trainer."""
+        options = asdict(self)
+        del options["batch_size"], options["monitor"]
+        return options
+
+
+@dataclass(frozen=True)
+class PredictorRecipe:
+    """How predictors of all arms are trained.
+
+    Attributes:
+        monitor: Validation metric that says which epoch is best; the last epoch is used if None.
+        mode: `min` or `max`.
+        callbacks: Callbacks that change the training (weight averaging, early stopping).
+        options: Further arguments of the trainer.
+    """
+
+    monitor: str | None
+    mode: str
+    callbacks: Sequence[Callback] = ()
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+def train_generator(
+    generator: ConCDVAE,
+    data: CrystalDataModule,
+    settings: FitSettings,
+    seed: int,
+    folder: Path,
+    trainers: StageTrainers,
+) -> dict[str, float]:
+    """Train the conditional autoencoder on the real training crystals; leaves `best.ckpt`."""
+    data = data.with_training()
+    data.batch_size = settings.batch_size
+    options = settings.trainer_options()
+    return trainers.fit(generator, data, folder, "generator", seed, settings.monitor, **options)
+
+
+def train_prior(
+    prior: LatentPrior,
+    data: CrystalDataModule,
+    settings: FitSettings,
+    seed: int,
+    folder: Path,
+    trainers: StageTrainers,
+) -> dict[str, float]:
+    """Train the latent prior of a trained autoencoder; leaves `best.ckpt`, which holds the whole generator."""
+    latents = LatentDataModule(data.with_training(), settings.batch_size)
+    return trainers.fit(prior, latents, folder, "prior", seed, settings.monitor, **settings.trainer_options())
+
+
+def draw_conditions(
+    sampler: ConditionSampler,
+    data: CrystalDataModule,
+    categorical: tuple[int, ...],
+    count: int,
+    seed: int,
+    folder: Path,
+) -> dict[str, float]:
+    """Decide what to ask the generator for; leaves `conditions.parquet`, a column per condition."""
+    training = data.training_statistics().conditions.numpy()
+    values = sampler.draw(training, count, seed, categorical)
+    with replaced_when_complete(folder / CONDITIONS) as temporary:
+        pd.DataFrame(values, columns=data.conditions).to_parquet(temporary, index=False)
+    first = values[:, 0]
+    return {"count": count, "min": first.min(), "median": float(np.median(first)), "max": first.max()}
+
+
+def sample_crystals(
+    prior: LatentPrior,
+    conditions: FloatArray,
+    chunk_size: int,
+    seed: int,
+    folder: Path,
+    trainers: StageTrainers,
+) -> dict[str, float]:
+    """Generate a crystal per row of conditions [n, C]; leaves what `StructureWriter` writes."""
+    requests = ConditionDataModule(conditions.tolist(), len(conditions), seed, chunk_size)
+    with trainers.trainer(folder, "samples", [StructureWriter(folder)]) as trainer:
+        trainer.predict(prior, datamodule=requests, return_predictions=False)
+    table = describe_samples(CrystalTable.load(folder / SAMPLES))
+    return {
+        "count": len(table),
+        **{name: float(table[name].mean()) for name in ("structure_valid", "composition_valid", "valid")},
+    }
+
+
+def filter_crystals(filter: Filter, samples: CrystalTable, training: CrystalTable, folder: Path) -> dict[str, float]:
+    """Keep the samples worth training on; leaves `crystals.npz` and, with every step's numbers, `filter.json`.
+
+    Raises:
+        NoCrystalLeftError: If none is.
+    """
+    result = filter.apply(samples, training)
+    report = [{**asdict(step), "rate": step.rate} for step in result.steps]
+    write_text_atomically(folder / FILTER_REPORT, json.dumps(report, indent=1))
+    result.require_any()
+    with replaced_when_complete(folder / CRYSTALS) as temporary:
+        samples.take(result.rows).save(temporary)
+    return {"kept": len(result.rows), **{step.name: step.rate for step in result.steps}}
+
+
+def train_predictor(
+    model: L.LightningModule,
+    data: CrystalDataModule,
+    recipe: PredictorRecipe,
+    seed: int,
+    folder: Path,
+    trainers: StageTrainers,
+) -> dict[str, float]:
+    """Train and evaluate a predictor; leaves `best.ckpt` and the predictions of the test rows."""
+    fitted = trainers.fit(
+        model, data, folder, "predictor", seed, recipe.monitor, recipe.mode, recipe.callbacks, **recipe.options
+    )
+    errors = evaluate_predictor(model, folder / BEST, data, folder, trainers)
+    return {**errors, "epochs": fitted["epochs"], "fit_seconds": fitted["fit_seconds"]}
+
+
+def evaluate_predictor(
+    model: L.LightningModule, checkpoint: Path, data: CrystalDataModule, folder: Path, trainers: StageTrainers
+) -> dict[str, float]:
+    """Errors of a checkpoint on validation and test rows; leaves the predictions of the test rows."""
+    load_weights(model, checkpoint)
+    with trainers.trainer(folder, "evaluation", [PredictionWriter(folder)]) as trainer:
+        val = trainer.validate(model, datamodule=data, verbose=False)[0]
+        test = trainer.test(model, datamodule=data, verbose=False)[0]
+        trainer.predict(model, dataloaders=data.test_dataloader(), return_predictions=False)
+    return {
+        "val_mae": val["val/mae"],
+        "test_mae": test["test/mae"],
+        "test_rmse": test["test/rmse"],
+        "test_r2": test["test/r2"],
+    }
+
+
+def evaluate_baseline(kind: Baseline, data: CrystalDataModule, seed: int, folder: Path) -> dict[str, float]:
+    """Errors of a reference predictor; leaves its predictions of the test rows."""
+    parts = (data.train_rows, data.val_rows, data.test_rows)
+    targets = [data.table.properties[data.target][rows] for rows in parts]
+    lengths = [len(rows) for rows in parts]
+    if kind == "dummy":
+        predicted = predict_dummy(targets[0], sum(lengths[1:]))
+    else:
+        features = np.split(featurise(data.table.take(np.concatenate(parts))), np.cumsum(lengths)[:-1])
+        predicted = predict_trees(features[0], targets[0], np.concatenate(features[1:]), seed)
+    val, test = np.split(predicted, [lengths[1]])
+    table = pd.DataFrame({"id": data.table.ids[data.test_rows], "prediction": test, "target": targets[2]})
+    with replaced_when_complete(folder / "predictions.csv") as temporary:
+        table.to_csv(temporary, index=False)
+    errors = prediction_errors(targets[2], test)
+    return {
+        "val_mae": prediction_errors(targets[1], val).mae,
+        **{f"test_{name}": value for name, value in errors._asdict().items()},
+    }
+
+
+def repeated_rows(rows: IntArray, size: int, seed: int) -> IntArray:
+    """Rows repeated to a given size: each of them equally often, give or take one.
+
+    Args:
+        rows: What to repeat.
+        size: Wanted number, at least that of the rows.
+        seed: Chooses the rows that occur once more.
+    """
+    whole, rest = divmod(size, len(rows))
+    extra = np.random.default_rng(seed).permutation(rows)[:rest]
+    return np.concatenate([np.tile(rows, whole), extra])

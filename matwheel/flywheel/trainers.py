@@ -1,0 +1,226 @@
+"""Trainers inside a trainer: stages run on the hardware of the trainer that the wheel is attached to."""
+
+from __future__ import annotations
+
+import copy
+import random
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.pytorch.accelerators import CPUAccelerator
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+from lightning.pytorch.strategies import DDPStrategy, ParallelStrategy
+from lightning.pytorch.strategies.strategy import Strategy
+
+from matwheel.flywheel.ledger import derive_seed
+
+BEST = "best.ckpt"
+LAST = "last.ckpt"
+
+
+class SeededEpochs(Callback):
+    """Seeds every epoch by its number, so that a resumed training sees the same random numbers as an unbroken one.
+
+    Args:
+        seed: Seed of the training.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Seed this epoch; processes differ."""
+        L.seed_everything(
+            derive_seed(self.seed, f"epoch {trainer.current_epoch} of {trainer.global_rank}"), verbose=False
+        )
+
+
+def seed_all(seed: int) -> None:
+    """Seed Python, NumPy and torch, without the environment variables by which Lightning seeds new processes."""
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002
+    torch.manual_seed(seed)
+
+
+def load_weights(model: L.LightningModule, checkpoint: Path) -> None:
+    """Put the weights of a checkpoint into a model."""
+    content = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    model.load_state_dict(content["state_dict"])
+
+
+class StageTrainers:
+    """Makes trainers with the accelerator, devices, strategy and precision of another one.
+
+    Args:
+        outer: The trainer to be like; by default each stage uses Lightning's own choice in one process.
+    """
+
+    def __init__(self, outer: L.Trainer | None = None) -> None:
+        self.outer = outer
+
+    @contextmanager
+    def trainer(
+        self, folder: Path, stage: str, callbacks: Sequence[Callback] = (), **options: Any
+    ) -> Iterator[L.Trainer]:
+        """A trainer for one stage; its loggers are closed afterwards.
+
+        Args:
+            folder: Where the stage writes.
+            stage: Its name, for loggers.
+            callbacks: Its callbacks.
+            **options: Further arguments of the trainer.
+        """
+        loggers: list[Logger] = [CSVLogger(folder, name="logs"), *self._wandb(folder, stage)]
+        trainer = L.Trainer(
+            default_root_dir=folder,
+            logger=loggers,
+            callbacks=list(callbacks),
+            enable_model_summary=False,
+            enable_checkpointing=any(isinstance(callback, ModelCheckpoint) for callback in callbacks),
+            num_sanity_val_steps=0,
+            **self._hardware(),
+            **options,
+        )
+        try:
+            yield trainer
+        finally:
+            if len(loggers) > 1 and trainer.is_global_zero:
+                import wandb
+
+                wandb.finish()  # else the next logger of this process would write into the same run
+
+    def fit(
+        self,
+        model: L.LightningModule,
+        data: L.LightningDataModule,
+        folder: Path,
+        stage: str,
+        seed: int,
+        monitor: str | None,
+        mode: str = "min",
+        callbacks: Sequence[Callback] = (),
+        **options: Any,
+    ) -> dict[str, float]:
+        """Train a model, continuing from `last.ckpt` if it is there; leaves the best one in `best.ckpt`.
+
+        Args:
+            model: Trained in place.
+            data: Its data.
+            folder: Where checkpoints and logs go.
+            stage: Name of the stage.
+            seed: Decides every random number of the training.
+            monitor: Validation metric that says which epoch is best; the last epoch if None.
+            mode: `min` or `max`.
+            callbacks: Callbacks that change the training; they are copied first.
+            **options: Further arguments of the trainer.
+
+        Returns:
+            The metrics after the last epoch, the best value of `monitor` as `best`, the number of `epochs`
+            and `fit_seconds`.
+        """
+        checkpoint = ModelCheckpoint(
+            dirpath=folder,
+            filename=Path(BEST).stem,
+            monitor=monitor,
+            mode=mode,
+            save_last=True,
+            enable_version_counter=False,
+        )
+        callbacks = [*copy.deepcopy(list(callbacks)), SeededEpochs(seed), checkpoint]
+        seed_all(seed)
+        with self.trainer(folder, stage, callbacks, **options) as trainer:
+            last = folder / LAST
+            clock = time.perf_counter()
+            trainer.fit(model, datamodule=data, ckpt_path=last if last.is_file() else None)
+            metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+            if checkpoint.best_model_score is not None:
+                metrics["best"] = float(checkpoint.best_model_score)
+            metrics["epochs"] = trainer.current_epoch
+            metrics["fit_seconds"] = time.perf_counter() - clock
+        return metrics
+
+    def _hardware(self) -> dict[str, Any]:
+        outer = self.outer
+        if outer is None:
+            return {}
+        strategy = outer.strategy
+        options: dict[str, Any] = {
+            "accelerator": outer.accelerator,
+            "devices": outer.num_devices if isinstance(outer.accelerator, CPUAccelerator) else outer.device_ids,
+            "num_nodes": outer.num_nodes,
+            "precision": outer.precision,
+            "enable_progress_bar": outer.progress_bar_callback is not None,
+        }
+        if isinstance(strategy, ParallelStrategy):
+            options["strategy"] = _copied(strategy)
+            options["plugins"] = [_SameProcesses(outer)]
+        return options
+
+    def _wandb(self, folder: Path, stage: str) -> list[WandbLogger]:
+        configured = [logger for logger in self.outer.loggers if isinstance(logger, WandbLogger)] if self.outer else []
+        # Project, group and the like of the outer run; Lightning keeps them in these private attributes only.
+        return [
+            WandbLogger(
+                **{
+                    **logger._wandb_init,
+                    "id": None,
+                    "name": stage,
+                    "job_type": stage,
+                    "dir": None,
+                    "save_dir": folder,
+                    "offline": logger._offline,
+                }
+            )
+            for logger in configured[:1]
+        ]
+
+
+class _SameProcesses(LightningEnvironment):
+    """Tells a nested trainer that its processes exist already: those of the outer trainer.
+
+    Without it a trainer nested in the first of several processes would launch all of them again.
+    """
+
+    def __init__(self, outer: L.Trainer) -> None:
+        super().__init__()
+        self._local_rank = outer.local_rank
+        self._node_rank = outer.node_rank
+        environment = getattr(outer.strategy, "cluster_environment", None)
+        self._outer = environment if isinstance(environment, ClusterEnvironment) else LightningEnvironment()
+
+    @property
+    def creates_processes_externally(self) -> bool:
+        return True
+
+    @property
+    def main_address(self) -> str:
+        return self._outer.main_address
+
+    @property
+    def main_port(self) -> int:
+        return self._outer.main_port
+
+    def local_rank(self) -> int:
+        return self._local_rank
+
+    def node_rank(self) -> int:
+        return self._node_rank
+
+    def teardown(self) -> None:
+        """Leave the environment variables to the outer trainer."""
+
+
+def _copied(strategy: ParallelStrategy) -> Strategy | str:
+    if isinstance(strategy, DDPStrategy):
+        # The settings of DistributedDataParallel, such as find_unused_parameters, are kept in a private attribute only.
+        return DDPStrategy(process_group_backend=strategy.process_group_backend, **strategy._ddp_kwargs)
+    return str(getattr(strategy, "strategy_name", "auto"))

@@ -1,0 +1,1 @@
+"""LightningModules, each thin: predictor, conditional generator, latent prior."""

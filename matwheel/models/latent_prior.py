@@ -1,0 +1,256 @@
+"""The latent prior: with it a trained autoencoder generates crystals under given conditions."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from jaxtyping import Float, Int
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+from torch.nn import functional as F
+from torch.optim import Adam
+from torch_geometric.data import Batch
+from tqdm.auto import tqdm
+
+from matwheel.data.conditions import SampleRequests
+from matwheel.data.crystal import CrystalTable
+from matwheel.diffusion.draws import spread
+from matwheel.diffusion.latent import LatentDiffusion
+from matwheel.diffusion.random import derive_seeds, seeded_normal
+from matwheel.diffusion.samplers import Atoms, Cells, Denoise, DenoisingSampler, Sampler
+from matwheel.models.con_cdvae import ConCDVAE
+from matwheel.models.latents import LatentBatch, LatentDataModule
+from matwheel.models.unpack import Provenance, unpack_crystals
+from matwheel.nn.condition import ConditionEmbedding
+from matwheel.nn.prior_network import PriorNetwork
+
+_VALIDATION_STEPS = 20  # diffusion steps at which each validation latent is looked at
+
+
+class LatentPrior(L.LightningModule):
+    """Diffusion model of a trained autoencoder's latents, and the generator that the two make together.
+
+    It trains on latents (`LatentDataModule`), predicts crystals from requests (`ConditionDataModule`), and its
+    checkpoint holds the autoencoder, which stays as it is.
+
+    Args:
+        vae: The autoencoder.
+        sampler: Places the atoms; `DenoisingSampler` by default.
+        diffusion: Schedule of the diffusion; the paper's by default.
+        condition_embedding: Embedding of the same conditions as the autoencoder's; one like it by default.
+        network: Predicts the noise in a latent; the paper's by default.
+        learning_rate: Of Adam.
+        oversample: Latents drawn per crystal, of which the one whose property head agrees best with the condition is
+            decoded.
+        max_atoms_per_batch: Crystals are decoded so many atoms at a time, which bounds the memory.
+        vae_checkpoint: Checkpoint of the autoencoder, loaded when a fit begins; for a `vae` that is not trained yet.
+    """
+
+    def __init__(
+        self,
+        vae: ConCDVAE,
+        sampler: Sampler | None = None,
+        diffusion: LatentDiffusion | None = None,
+        condition_embedding: ConditionEmbedding | None = None,
+        network: PriorNetwork | None = None,
+        learning_rate: float = 1e-3,
+        oversample: int = 1,
+        max_atoms_per_batch: int = 2048,
+        vae_checkpoint: Path | None = None,
+    ) -> None:
+        super().__init__()
+        if oversample < 1 or max_atoms_per_batch < 1:
+            raise ValueError(
+                f"oversample ({oversample}) and max_atoms_per_batch ({max_atoms_per_batch}) must be at least 1"
+            )
+        self.save_hyperparameters("learning_rate", "oversample", "max_atoms_per_batch")
+        self.vae = vae.requires_grad_(False).eval()
+        self.sampler = sampler if sampler is not None else DenoisingSampler()
+        self.diffusion = diffusion if diffusion is not None else LatentDiffusion()
+        if condition_embedding is None:
+            condition_embedding = vae.condition_embedding.unfitted_copy()
+        self.condition_embedding = condition_embedding
+        self.network = network if network is not None else PriorNetwork(vae.latent_dim, condition_embedding.out_dim)
+        self.learning_rate = learning_rate
+        self.oversample = oversample
+        self.max_atoms_per_batch = max_atoms_per_batch
+        self.vae_checkpoint = vae_checkpoint
+        self.provenance: Provenance | None = None
+        """Written into the origin of predicted crystals; by default a hash of the weights, and round 0."""
+
+    @property
+    def condition_names(self) -> list[str]:
+        """The conditions, in the order of columns."""
+        return self.vae.condition_embedding.names
+
+    def train(self, mode: bool = True) -> LatentPrior:
+        """Switch between training and evaluation; the autoencoder always evaluates."""
+        super().train(mode)
+        self.vae.eval()
+        return self
+
+    def setup(self, stage: str) -> None:
+        """Before training, load the autoencoder if need be and fit the embedding of conditions."""
+        if stage != "fit":
+            return
+        if self.vae_checkpoint is not None:
+            checkpoint = torch.load(self.vae_checkpoint, map_location="cpu", weights_only=True)
+            self.vae.load_state_dict(checkpoint["state_dict"])
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        if not isinstance(data, LatentDataModule):
+            raise ValueError("the prior trains on latents: wrap the crystals' data module in a LatentDataModule")
+        if data.conditions != self.condition_names:
+            raise ValueError(
+                f"the autoencoder was trained for the conditions {self.condition_names}, the data have "
+                f"{data.conditions}: train both on the same ones"
+            )
+        self.condition_embedding.fit(data.conditions, data.training_statistics().conditions)
+
+    @torch.no_grad()
+    def encode(self, batch: Batch) -> Float[Tensor, "crystals latent"]:
+        """What the prior learns to generate: the mean of each crystal's latent."""
+        return self.vae.encode(batch)[0]
+
+    def training_step(self, batch: LatentBatch, batch_idx: int) -> Tensor:
+        """Squared error of the predicted noise at random steps."""
+        step = torch.randint(self.diffusion.num_steps, (len(batch.position),), device=self.device)
+        loss = self._loss(batch, step, torch.randn_like(batch.latents))
+        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(batch.position), sync_dist=True)
+        return loss
+
+    def validation_step(self, batch: LatentBatch, batch_idx: int) -> None:
+        """Log the same with noise that never changes, averaged over steps."""
+        losses = []
+        for repeat in range(_VALIDATION_STEPS):
+            step = spread(batch.position * _VALIDATION_STEPS + repeat, self.diffusion.num_steps)
+            noise = seeded_normal(batch.position, repeat, batch.latents.shape[1])
+            losses.append(self._loss(batch, step, noise))
+        self.log("val/loss", torch.stack(losses).mean(), batch_size=len(batch.position), sync_dist=True)
+
+    def _loss(self, batch: LatentBatch, step: Tensor, noise: Tensor) -> Tensor:
+        condition = self.condition_embedding(self.condition_embedding.encode(batch.conditions))
+        predicted = self.network(self.diffusion.corrupt(batch.latents, step, noise), step, condition)
+        loss = F.mse_loss(predicted, noise)
+        if not bool(torch.isfinite(loss)):
+            raise FloatingPointError("the loss of the latent prior is not finite: lower the learning rate")
+        return loss
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Adam on the prior; the autoencoder is frozen."""
+        return Adam([p for p in self.parameters() if p.requires_grad], lr=self.learning_rate)
+
+    def predict_step(self, batch: SampleRequests, batch_idx: int) -> CrystalTable:
+        """Generate the crystals requested."""
+        if self.provenance is None:
+            self.provenance = Provenance(checkpoint=self.weights_hash())
+        progress = self.trainer.is_global_zero and self.trainer.progress_bar_callback is not None
+        return self.sample(batch.conditions, batch.seed, batch.index, self.oversample, self.provenance, progress)
+
+    @torch.inference_mode()
+    def sample(
+        self,
+        conditions: Float[Tensor, "n conditions"],
+        seeds: Int[Tensor, " n"],
+        index: Int[Tensor, " n"],
+        oversample: int,
+        provenance: Provenance,
+        progress: bool = False,
+    ) -> CrystalTable:
+        """Generate one crystal per row of conditions, in float32.
+
+        A crystal depends on the weights, its conditions and its seed; not on what else is generated beside it, apart
+        from rounding.
+
+        Args:
+            conditions: [n, C], user's units, columns as in `condition_names`.
+            seeds: [n] int64.
+            index: [n], place of each in the whole set of requests, for its name.
+            oversample: Latents drawn per crystal, at least 1; the best is decoded.
+            provenance: What made these crystals.
+            progress: Show a progress bar.
+
+        Raises:
+            ValueError: If a condition is missing or of an unknown class.
+        """
+        was_training = self.training
+        self.eval()
+        try:
+            with torch.autocast(self.device.type, enabled=False):
+                conditions, seeds = conditions.to(self.device, torch.float32), seeds.to(self.device)
+                latent = self._best_latents(conditions, seeds, oversample)
+                decoded = self.vae.decode_latent(latent, self.vae.condition_embedding.encode(conditions))
+                num_atoms = decoded.most_likely_num_atoms()
+                lattice = self.vae.lattice_scaler.cells(decoded.cell, num_atoms)
+                cells = Cells(lattice, num_atoms, decoded.composition_logits.softmax(1), seeds)
+                atoms = self._fill(cells, decoded.latent, progress)
+        finally:
+            self.train(was_training)
+        return unpack_crystals(atoms, cells, index, self.condition_names, conditions, provenance)
+
+    def _best_latents(self, conditions: Tensor, seeds: Tensor, oversample: int) -> Tensor:
+        """[n, D]: of several latents drawn per request, the one that its property head finds closest to the request."""
+        if oversample < 1:
+            raise ValueError(f"oversample must be at least 1, not {oversample}")
+        conditions = conditions.repeat_interleave(oversample, 0)
+        turn = torch.arange(oversample, device=seeds.device).repeat(len(seeds))
+        condition = self.condition_embedding(self.condition_embedding.encode(conditions))
+        latents = self.diffusion.sample(
+            lambda latent, step: self.network(latent, step, condition),
+            derive_seeds(seeds.repeat_interleave(oversample), turn),
+            self.vae.latent_dim,
+        )
+        error = self.vae.property_head.loss(latents, self.vae.condition_embedding.encode(conditions))
+        best = error.view(-1, oversample).argmin(1)
+        return latents.view(len(seeds), oversample, -1)[torch.arange(len(seeds), device=best.device), best]
+
+    def _fill(self, cells: Cells, latent: Tensor, progress: bool) -> Atoms:
+        """Place atoms, a bounded number at a time."""
+        noise = self.vae.coordinate_noise
+        parts = list(_parts_by_atoms(cells.num_atoms.tolist(), self.max_atoms_per_batch))
+        filled = []
+        with tqdm(
+            total=len(parts) * self.sampler.num_calls(noise), desc="sampling", leave=False, disable=not progress
+        ) as bar:
+            for part in parts:
+                some = cells.take(part)
+                denoise = self.vae.denoiser(latent[part], some.num_atoms, some.lattice)
+                filled.append(self.sampler.sample(_counting(denoise, bar), noise, some))
+        return Atoms(*(torch.cat(columns) for columns in zip(*filled, strict=True)))
+
+    def weights_hash(self) -> str:
+        """Hash of all weights and buffers: identifies the generator in what it made."""
+        digest = hashlib.sha256()
+        for name, value in sorted(self.state_dict().items()):
+            digest.update(name.encode())
+            data = (
+                value.detach().cpu().contiguous().numpy().tobytes()
+                if isinstance(value, Tensor)
+                else repr(value).encode()
+            )
+            digest.update(data)
+        return digest.hexdigest()
+
+
+def _parts_by_atoms(num_atoms: list[int], limit: int) -> Iterator[slice]:
+    """Consecutive crystals that hold at most `limit` atoms together, or one crystal that holds more."""
+    start, atoms = 0, 0
+    for position, count in enumerate(num_atoms):
+        if position > start and atoms + count > limit:
+            yield slice(start, position)
+            start, atoms = position, 0
+        atoms += count
+    yield slice(start, len(num_atoms))
+
+
+def _counting(denoise: Denoise, bar: tqdm[Any]) -> Denoise:
+    def counted(frac_coords: Tensor, atomic_numbers: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
+        output = denoise(frac_coords, atomic_numbers, level)
+        bar.update()
+        return output
+
+    return counted

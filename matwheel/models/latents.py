@@ -1,0 +1,116 @@
+"""Data of the latent prior: the latents of crystals, encoded once."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol, cast
+
+import lightning as L
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torch_geometric.data import Batch
+
+from matwheel.data.module import CrystalDataModule, TrainingStatistics
+
+
+class LatentBatch(NamedTuple):
+    """Latents of n crystals.
+
+    Attributes:
+        latents: [n, D].
+        conditions: [n, C], user's units.
+        position: [n] int64, place in the set.
+    """
+
+    latents: Tensor
+    conditions: Tensor
+    position: Tensor
+
+
+class LatentEncoder(Protocol):
+    """A model whose encoder does not change while it trains."""
+
+    device: torch.device
+
+    def encode(self, batch: Batch) -> Tensor:
+        """[B, D], the latents of crystals."""
+
+
+class LatentDataModule(L.LightningDataModule):
+    """Latents of the crystals of a data module, for training a model behind a frozen encoder.
+
+    The crystals are encoded when the loaders are made, that is once per fit and on the accelerator. An epoch then costs
+    no more than the small model that is trained.
+
+    Args:
+        crystals: Where the crystals come from.
+        batch_size: Latents per batch and process.
+    """
+
+    def __init__(self, crystals: CrystalDataModule, batch_size: int = 64) -> None:
+        super().__init__()
+        self.crystals = crystals
+        self.batch_size = batch_size
+
+    @property
+    def conditions(self) -> list[str]:
+        """Names of the conditions."""
+        return self.crystals.conditions
+
+    def prepare_data(self) -> None:
+        """Build the graph cache."""
+        self.crystals.prepare_data()
+
+    def setup(self, stage: str) -> None:
+        """Load the crystals."""
+        self.crystals.setup(stage)
+
+    def training_statistics(self) -> TrainingStatistics:
+        """Statistics of the crystals trained on."""
+        return self.crystals.training_statistics()
+
+    def train_dataloader(self) -> DataLoader[LatentBatch]:
+        """Shuffled latents of the training crystals."""
+        return self._loader(self.crystals.train_dataloader(), shuffle=True)
+
+    def val_dataloader(self) -> DataLoader[LatentBatch]:
+        """Latents of the validation crystals."""
+        return self._loader(self.crystals.val_dataloader())
+
+    def test_dataloader(self) -> DataLoader[LatentBatch]:
+        """Latents of the test crystals."""
+        return self._loader(self.crystals.test_dataloader())
+
+    def _loader(self, crystals: DataLoader[Batch], shuffle: bool = False) -> DataLoader[LatentBatch]:
+        if self.trainer is None:
+            raise RuntimeError("latents are encoded by the model of a Trainer: give this data module to one")
+        encoder = cast(LatentEncoder, self.trainer.lightning_module)
+        latents, conditions, rows = [], [], []
+        for batch in crystals:
+            latents.append(encoder.encode(batch.to(encoder.device)).cpu())
+            conditions.append(batch.conditions.cpu())
+            rows.append(batch.row.cpu())
+        # Every process shuffles crystals its own way; in the order of rows all agree on where a latent stands.
+        order = torch.argsort(torch.cat(rows), stable=True)
+        dataset = _Latents(
+            LatentBatch(torch.cat(latents)[order], torch.cat(conditions)[order], torch.arange(len(order)))
+        )
+        return DataLoader(dataset, batch_size=self.batch_size, shuffle=shuffle, collate_fn=_identity)
+
+
+class _Latents(Dataset[LatentBatch]):
+    def __init__(self, latents: LatentBatch) -> None:
+        self.latents = latents
+
+    def __len__(self) -> int:
+        return len(self.latents.position)
+
+    def __getitem__(self, position: int) -> LatentBatch:
+        return self.__getitems__([position])
+
+    def __getitems__(self, positions: list[int]) -> LatentBatch:
+        return LatentBatch(*(column[positions] for column in self.latents))
+
+
+def _identity(batch: Any) -> Any:
+    return batch

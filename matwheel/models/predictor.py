@@ -1,0 +1,156 @@
+"""A property predictor: any network that gives one number per crystal, trained on a transformed target."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import lightning as L
+import torch
+import torch.nn.functional as F
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch_geometric.data import Batch
+from torchmetrics import MeanAbsoluteError, MeanSquaredError, MetricCollection, R2Score
+
+from matwheel.data.targets import TargetTransform
+
+LOSSES: dict[str, Callable[..., Tensor]] = {"mse": F.mse_loss, "l1": F.l1_loss, "huber": F.huber_loss}
+
+
+class Predictions(NamedTuple):
+    """Predicted property of a batch of crystals.
+
+    Attributes:
+        row: [B] int64, rows of the data module's table.
+        value: [B], user's units.
+    """
+
+    row: Tensor
+    value: Tensor
+
+
+class PropertyPredictor(L.LightningModule):
+    """Trains a network on one property and reports errors in the user's units.
+
+    The target transform is fitted on the training set when a fit begins and travels in the checkpoint. The loss is
+    computed on the transformed target; `val/` and `test/` errors `mae`, `rmse` and `r2` are in the user's units.
+
+    Args:
+        network: Module that maps a batch (see `matwheel.data.keys`) to [B] numbers.
+        transform: Map between the property and the variable the network learns; `log` by default.
+        loss: Of the transformed target: `l1`, `huber` (quadratic below one standard deviation) or `mse`.
+        learning_rate: Highest learning rate of AdamW.
+        weight_decay: Of weight matrices; biases and norms are left alone.
+        schedule: Learning rate over the run: `one_cycle` (rises over the first tenth of the steps, then falls to
+            nearly zero as a cosine) or `constant`.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        transform: TargetTransform | None = None,
+        loss: Literal["l1", "huber", "mse"] = "l1",
+        learning_rate: float = 3e-3,
+        weight_decay: float = 1e-2,
+        schedule: Literal["one_cycle", "constant"] = "one_cycle",
+    ) -> None:
+        super().__init__()
+        if loss not in LOSSES:
+            raise ValueError(f"unknown loss {loss!r}: choose one of {', '.join(LOSSES)}")
+        self.save_hyperparameters(ignore=["network", "transform"])
+        self.network = network
+        self.transform = transform if transform is not None else TargetTransform("log")
+        self.loss = loss
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.schedule = schedule
+        self.val_errors = MetricCollection(
+            {"mae": MeanAbsoluteError(), "rmse": MeanSquaredError(squared=False), "r2": _R2()}, prefix="val/"
+        )
+        self.test_errors = self.val_errors.clone(prefix="test/")
+
+    def setup(self, stage: str) -> None:
+        """Fit the target transform on the training set."""
+        if stage == "fit":
+            self.transform.fit(self.trainer.datamodule.training_statistics().target)  # type: ignore[attr-defined]
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Predict the property in the user's units, [B]."""
+        return self.transform.inverse(self.network(batch))
+
+    def training_step(self, batch: Batch) -> Tensor:
+        """Loss of one batch: the mean over crystals of weight times error."""
+        errors = self._errors(self.network(batch), batch.target)
+        if not torch.isfinite(errors).all():
+            raise ValueError(
+                f"the training loss of {self._names(batch, ~torch.isfinite(errors))} is not finite: either their "
+                "target is missing, or training diverged and needs a lower learning rate"
+            )
+        loss = (batch.weight * errors).mean()
+        self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=batch.num_graphs)
+        return loss
+
+    def validation_step(self, batch: Batch) -> None:
+        """Errors of one batch."""
+        self._evaluate(batch, self.val_errors)
+
+    def on_test_start(self) -> None:
+        """Refuse to test what was never trained."""
+        self._check_fitted()
+
+    def test_step(self, batch: Batch) -> None:
+        """Errors of one batch."""
+        self._evaluate(batch, self.test_errors)
+
+    def on_predict_start(self) -> None:
+        """Refuse to predict with what was never trained."""
+        self._check_fitted()
+
+    def predict_step(self, batch: Batch) -> Predictions:
+        """Predictions in the user's units with the rows they belong to."""
+        return Predictions(batch.row, self(batch))
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """AdamW, with weight decay on matrices only, and the schedule."""
+        matrices = [p for p in self.parameters() if p.ndim > 1]
+        vectors = [p for p in self.parameters() if p.ndim <= 1]
+        optimizer = torch.optim.AdamW(
+            [{"params": matrices, "weight_decay": self.weight_decay}, {"params": vectors, "weight_decay": 0.0}],
+            lr=self.learning_rate,
+        )
+        if self.schedule == "constant":
+            return optimizer
+        steps = self.trainer.estimated_stepping_batches
+        if steps == float("inf"):
+            raise ValueError("the one_cycle schedule needs a known end: set trainer.max_epochs or max_steps")
+        cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.learning_rate, int(steps), pct_start=0.1)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
+
+    def _errors(self, scaled: Tensor, target: Tensor) -> Tensor:
+        return LOSSES[self.loss](scaled, self.transform(target), reduction="none")
+
+    def _evaluate(self, batch: Batch, errors: MetricCollection) -> None:
+        missing = torch.isnan(batch.target)
+        if missing.any():
+            raise ValueError(f"{self._names(batch, missing)} of the {errors.prefix}split have no target value")
+        scaled = self.network(batch)
+        loss = self._errors(scaled, batch.target).mean()
+        self.log(f"{errors.prefix}loss", loss, batch_size=batch.num_graphs)
+        errors.update(self.transform.inverse(scaled), batch.target)
+        self.log_dict(errors, batch_size=batch.num_graphs)
+
+    def _check_fitted(self) -> None:
+        if not self.transform.fitted:
+            raise ValueError("this predictor was never trained: fit it first, or give a checkpoint with --ckpt_path")
+
+    def _names(self, batch: Batch, which: Tensor) -> str:
+        names = self.trainer.datamodule.ids(batch.row[which])  # type: ignore[attr-defined]
+        return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+class _R2(R2Score):
+    """Coefficient of determination; NaN instead of an error where fewer than two crystals leave nothing to explain."""
+
+    def compute(self) -> Tensor:
+        return super().compute() if self.total >= 2 else torch.full_like(self.residual, torch.nan)

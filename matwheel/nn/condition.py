@@ -1,0 +1,242 @@
+"""Embedding of the conditions a crystal is generated under: any number of scalars and classes at once."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple, cast
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from matwheel.data.targets import TargetTransform, TransformKind
+from matwheel.nn.mlp import mlp
+
+ConditionKind = Literal["none", "standardise", "log", "log1p", "class"]
+"""How a condition is read: a scalar under one of the target transforms, or a class."""
+
+
+class EncodedConditions(NamedTuple):
+    """Conditions on the scale of networks.
+
+    Attributes:
+        scalars: [B, S], 0 at the lower end of each scalar's grid and 1 at the upper.
+        classes: [B, K] int64, position among the classes found in training.
+    """
+
+    scalars: Float[Tensor, "crystals scalars"]
+    classes: Int[Tensor, "crystals class_conditions"]
+
+
+class _ScalarCondition(nn.Module):
+    """A scalar on a grid of Gaussians that spans its training values."""
+
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, kind: TransformKind, num_points: int, dim: int) -> None:
+        super().__init__()
+        self.transform = TargetTransform(kind)
+        self.register_buffer("low", torch.tensor(-1.0))
+        self.register_buffer("high", torch.tensor(1.0))
+        self.num_points = num_points
+        self.net = mlp(num_points, dim, 3, dim)
+        self._warned = False
+
+    def fit(self, name: str, values: Tensor) -> None:
+        if not bool(torch.isfinite(values).all()):
+            raise ValueError(f"condition {name!r} has training values that are not finite: leave those rows out")
+        values = values.double()
+        self.transform.fit(values)
+        # Of a large set, the outermost thousandths are trimmed, so that single outliers do not stretch the grid; the
+        # margin gives room for conditions a little beyond.
+        low, high = torch.quantile(self.transform(values), torch.tensor([0.001, 0.999]).to(values))
+        margin = (0.1 * (high - low)).clamp_min(1e-3)
+        self.low.copy_(low - margin)
+        self.high.copy_(high + margin)
+
+    def encode(self, name: str, values: Tensor) -> Tensor:
+        scaled = (self.transform(values) - self.low) / (self.high - self.low)
+        if not bool(((scaled >= 0) & (scaled <= 1)).all()):
+            if not bool(torch.isfinite(values).all()):
+                raise ValueError(
+                    f"condition {name!r} is missing (not a finite number): give every crystal a value for it"
+                )
+            self._warn(name, values[(scaled - 0.5).abs().argmax()])
+        clamped: Tensor = scaled.clamp(0, 1)
+        return clamped
+
+    def _warn(self, name: str, worst: Tensor) -> None:
+        if not self._warned:
+            self._warned = True
+            low, high = self.transform.inverse(torch.stack([self.low, self.high])).tolist()
+            warnings.warn(
+                f"condition {name!r} = {float(worst):g} lies outside the range {low:.4g} to {high:.4g} that the model "
+                "was trained on; the nearest end of the range is used (said once)",
+                stacklevel=2,
+            )
+
+    def forward(self, scaled: Tensor) -> Tensor:
+        grid = torch.linspace(0, 1, self.num_points, device=scaled.device)
+        distance = (scaled[:, None] - grid) * (self.num_points - 1)
+        return cast(Tensor, self.net(torch.exp(-0.5 * distance**2)))
+
+
+class _ClassCondition(nn.Module):
+    """A class among those found in training."""
+
+    classes: Tensor
+
+    def __init__(self, max_classes: int, dim: int) -> None:
+        super().__init__()
+        self.register_buffer("classes", torch.full((max_classes,), torch.inf))
+        self.embedding = nn.Embedding(max_classes, dim)
+
+    def fit(self, name: str, values: Tensor) -> None:
+        if not bool(torch.isfinite(values).all()):
+            raise ValueError(f"condition {name!r} has training values that are not finite: leave those rows out")
+        found = torch.unique(values.to(self.classes.dtype))
+        if len(found) > len(self.classes):
+            raise ValueError(
+                f"condition {name!r} has {len(found)} classes: raise max_classes (now {len(self.classes)}), or "
+                "treat it as a scalar"
+            )
+        self.classes.fill_(torch.inf)
+        self.classes[: len(found)] = found
+
+    def encode(self, name: str, values: Tensor) -> Tensor:
+        values = values.to(self.classes.dtype)
+        position = torch.searchsorted(self.classes, values.contiguous()).clamp(max=len(self.classes) - 1)
+        unknown = self.classes[position] != values
+        if bool(unknown.any()):
+            known = ", ".join(f"{value:g}" for value in self.classes[torch.isfinite(self.classes)].tolist())
+            raise ValueError(
+                f"condition {name!r} has no class {float(values[unknown][0]):g}; classes found in training: {known}"
+            )
+        return position
+
+    def forward(self, position: Tensor) -> Tensor:
+        return cast(Tensor, self.embedding(position))
+
+
+class ConditionEmbedding(nn.Module):
+    """Vector that tells networks under which conditions to generate.
+
+    A scalar is brought to the scale of its `TargetTransform`, expanded in Gaussians on a grid that spans the training
+    values, and passed through a perceptron; a class is looked up. All together pass through another perceptron.
+    Conditions must be complete: a missing one is an error. A scalar outside its grid is moved to the nearest end and a
+    warning says so.
+
+    Args:
+        kinds: How each condition is read, by name: `none`, `standardise`, `log` or `log1p` for scalars, `class` for
+            classes (numbers). By default there is one scalar under `log`, and it takes its name from the data.
+        num_points: Points of a scalar's grid.
+        feature_dim: Width of each condition's own embedding.
+        out_dim: Width of the result.
+        max_classes: Room for so many classes per class condition.
+    """
+
+    def __init__(
+        self,
+        kinds: dict[str, ConditionKind] | None = None,
+        num_points: int = 32,
+        feature_dim: int = 64,
+        out_dim: int = 128,
+        max_classes: int = 32,
+    ) -> None:
+        super().__init__()
+        if kinds is not None and not kinds:
+            raise ValueError("a conditional generator needs at least one condition")
+        self.kinds: Mapping[str, ConditionKind] | None = kinds
+        self.num_points = num_points
+        self.feature_dim = feature_dim
+        self.out_dim = out_dim
+        self.max_classes = max_classes
+        self.names: list[str] = list(kinds) if kinds is not None else []
+        listed: list[ConditionKind] = list(kinds.values()) if kinds is not None else ["log"]
+        self.is_class = [kind == "class" for kind in listed]
+        self.parts = nn.ModuleList(
+            _ClassCondition(max_classes, feature_dim)
+            if kind == "class"
+            else _ScalarCondition(kind, num_points, feature_dim)
+            for kind in listed
+        )
+        self.mix = mlp(feature_dim * len(listed), out_dim, 2, out_dim)
+
+    @property
+    def num_scalars(self) -> int:
+        """Scalar conditions."""
+        return self.is_class.count(False)
+
+    @property
+    def num_class_conditions(self) -> int:
+        """Class conditions."""
+        return self.is_class.count(True)
+
+    def unfitted_copy(self) -> ConditionEmbedding:
+        """A new embedding of the same conditions with its own weights."""
+        kinds = None if self.kinds is None else dict(self.kinds)
+        return ConditionEmbedding(kinds, self.num_points, self.feature_dim, self.out_dim, self.max_classes)
+
+    def fit(self, names: Sequence[str], values: Float[Tensor, "n conditions"]) -> None:
+        """Fit transforms, grids and classes on the training set.
+
+        Args:
+            names: The conditions, in the order of the columns.
+            values: [n, C], user's units.
+
+        Raises:
+            ValueError: If the names are not the conditions this embedding was made for, or a value is not finite.
+        """
+        if self.kinds is None and len(names) != 1:
+            raise ValueError(
+                f"the data have the conditions {list(names)}: say how each is read, as in "
+                f"kinds: {{{', '.join(f'{name}: log' for name in names)}}}"
+            )
+        if self.kinds is not None and list(names) != list(self.kinds):
+            raise ValueError(
+                f"the generator is made for the conditions {list(self.kinds)}, the data have {list(names)}: name the "
+                "same ones in the same order"
+            )
+        self.names = list(names)
+        values = values.to(next(self.parameters()).device)
+        for column, (name, part) in enumerate(zip(self.names, self._parts(), strict=True)):
+            part.fit(name, values[:, column])
+
+    def encode(self, conditions: Float[Tensor, "crystals conditions"]) -> EncodedConditions:
+        """Bring conditions to the scale of networks.
+
+        Args:
+            conditions: [B, C], user's units, columns as in `names`.
+
+        Raises:
+            ValueError: If a value is missing, or is a class not seen in training.
+        """
+        if conditions.ndim != 2 or conditions.shape[1] != len(self.parts):
+            raise ValueError(
+                f"expected a column for each of the conditions {self.names}, got {tuple(conditions.shape)}"
+            )
+        scalars = [conditions.new_zeros(len(conditions), 0)]
+        classes = [torch.zeros(len(conditions), 0, dtype=torch.long, device=conditions.device)]
+        for column, (name, part) in enumerate(zip(self.names, self._parts(), strict=True)):
+            encoded = part.encode(name, conditions[:, column])[:, None]
+            (classes if self.is_class[column] else scalars).append(encoded)
+        return EncodedConditions(torch.cat(scalars, 1), torch.cat(classes, 1))
+
+    def forward(self, encoded: EncodedConditions) -> Float[Tensor, "crystals out"]:
+        """Embed encoded conditions."""
+        columns = {False: iter(encoded.scalars.unbind(1)), True: iter(encoded.classes.unbind(1))}
+        features = [part(next(columns[is_class])) for part, is_class in zip(self.parts, self.is_class, strict=True)]
+        return cast(Tensor, self.mix(torch.cat(features, 1)))
+
+    def _parts(self) -> list[_ScalarCondition | _ClassCondition]:
+        return cast(list[_ScalarCondition | _ClassCondition], list(self.parts))
+
+    def get_extra_state(self) -> list[str]:
+        """Names of the conditions, for the checkpoint."""
+        return self.names
+
+    def set_extra_state(self, state: list[str]) -> None:
+        """Names of the conditions, from the checkpoint."""
+        self.names = state

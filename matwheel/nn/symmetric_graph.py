@@ -1,0 +1,91 @@
+"""Periodic graphs in which every edge has its reverse."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from matwheel.data.neighbours import periodic_neighbours
+
+
+class SymmetricGraph(NamedTuple):
+    """Edges between atoms and periodic images, each present in both directions, sorted by centre.
+
+    Attributes:
+        centre: [E] int64, the atom an edge belongs to.
+        neighbour: [E] int64, the atom at the other end.
+        reverse: [E] int64, the edge that runs the other way; its own reverse's reverse.
+        dist: [E], A.
+        direction: [E, 3], unit vector from centre to neighbour (zero if the two coincide).
+    """
+
+    centre: Tensor
+    neighbour: Tensor
+    reverse: Tensor
+    dist: Tensor
+    direction: Tensor
+
+    @classmethod
+    def build(
+        cls,
+        frac_coords: Float[Tensor, "atoms 3"],
+        lattice: Float[Tensor, "crystals 3 3"],
+        num_atoms: Int[Tensor, " crystals"],
+        cutoff: float,
+        max_neighbours: int,
+    ) -> SymmetricGraph:
+        """Join each atom to its nearest neighbours and to the atoms that count it among theirs.
+
+        The union of nearest-neighbour edges and their reverses, with ties of the last neighbour kept, depends neither on
+        the order of atoms nor on the orientation of the cell. No gradient flows to the geometry.
+
+        Args:
+            frac_coords: Any real numbers (need not be wrapped).
+            lattice: A, rows are lattice vectors.
+            num_atoms: Sums to the number of atoms.
+            cutoff: A.
+            max_neighbours: Nearest neighbours per atom; reverses and ties come on top.
+        """
+        frac_coords, lattice = frac_coords.detach(), lattice.detach()
+        edges = periodic_neighbours(frac_coords, lattice, num_atoms, cutoff, max_neighbours)
+        image = edges.image.long()
+        neighbour, centre = edges.edge_index
+        reach = int(image.abs().max()) if len(image) else 0
+        keys = _EdgeKeys(len(frac_coords), reach)
+        key = torch.cat([keys.encode(centre, neighbour, image), keys.encode(neighbour, centre, -image)]).unique()
+        centre, neighbour, image = keys.decode(key)
+        crystal = torch.repeat_interleave(torch.arange(len(num_atoms), device=centre.device), num_atoms)[centre]
+        step = frac_coords[neighbour] - frac_coords[centre] + image
+        vector = (step[:, :, None] * lattice[crystal]).sum(1)
+        dist = vector.norm(dim=1)
+        return cls(
+            centre=centre,
+            neighbour=neighbour,
+            reverse=torch.searchsorted(key, keys.encode(neighbour, centre, -image)),
+            dist=dist,
+            direction=vector / dist.clamp_min(torch.finfo(dist.dtype).tiny)[:, None],
+        )
+
+
+class _EdgeKeys(NamedTuple):
+    """One int64 per (centre, neighbour, image), ordered by centre first."""
+
+    num_atoms: int
+    reach: int
+
+    def encode(self, centre: Tensor, neighbour: Tensor, image: Tensor) -> Tensor:
+        key = centre * self.num_atoms + neighbour
+        for axis in range(3):
+            key = key * (2 * self.reach + 1) + (image[:, axis] + self.reach)
+        return key
+
+    def decode(self, key: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        image = []
+        for _ in range(3):
+            image.append(key % (2 * self.reach + 1) - self.reach)
+            key = key.div(2 * self.reach + 1, rounding_mode="floor")
+        centre = key.div(self.num_atoms, rounding_mode="floor")
+        return centre, key - centre * self.num_atoms, torch.stack(image[::-1], dim=1)

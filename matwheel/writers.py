@@ -1,0 +1,270 @@
+"""Callbacks that write what `predict` yields: a table of predictions, or generated crystals in formats one can open."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import pandas as pd
+from lightning.pytorch.callbacks import BasePredictionWriter
+
+from matwheel.data.conditions import ConditionDataModule
+from matwheel.data.crystal import CrystalTable
+from matwheel.data.module import CrystalDataModule
+from matwheel.files import replaced_when_complete
+from matwheel.metrics.validity import composition_validity, structure_validity
+from matwheel.models.predictor import Predictions
+
+log = logging.getLogger(__name__)
+
+PREDICTIONS = "predictions.csv"
+SAMPLES = "samples.npz"
+"""The generated crystals as a `CrystalTable`, for the stages that follow."""
+SAMPLES_EXTXYZ = "samples.extxyz"
+SAMPLES_TABLE = "samples.parquet"
+CIF_FOLDER = "cif"
+_PARTS = "parts"
+
+
+class PredictionWriter(BasePredictionWriter):
+    """Writes `predictions.csv`: id, prediction and, where known, target, in the user's units.
+
+    Args:
+        folder: Where to write; the run's log folder by default.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        super().__init__("batch")
+        self.folder = folder
+        self._frames: list[pd.DataFrame] = []
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Start a new table."""
+        super().setup(trainer, pl_module, stage)
+        self._frames = []
+
+    def write_on_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        prediction: Any,
+        batch_indices: Sequence[int] | None,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int,
+    ) -> None:
+        """Keep the predictions of one batch."""
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        if not isinstance(data, CrystalDataModule):
+            raise ValueError("predictions are named by the data module: predict with a CrystalDataModule")
+        if not isinstance(prediction, Predictions):
+            raise ValueError(f"expected predicted properties, got {type(prediction).__name__}: is this a predictor?")
+        columns = {"row": prediction.row, "prediction": prediction.value, "target": batch.target}
+        values = {name: value.detach().cpu().numpy() for name, value in columns.items()}
+        self._frames.append(pd.DataFrame({"id": data.ids(prediction.row), **values}))
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Put the tables of all processes together."""
+        if stage != "predict":
+            return
+        folder = self.folder if self.folder is not None else _log_folder(trainer)
+        folder.mkdir(parents=True, exist_ok=True)
+        parts = [folder / f"predictions.rank-{rank}.csv" for rank in range(trainer.world_size)]
+        parts[trainer.global_rank].unlink(missing_ok=True)
+        if self._frames:
+            with replaced_when_complete(parts[trainer.global_rank]) as temporary:
+                pd.concat(self._frames).to_csv(temporary, index=False)
+        trainer.strategy.barrier()
+        if trainer.is_global_zero:
+            _merge_predictions([part for part in parts if part.is_file()], folder / PREDICTIONS)
+        trainer.strategy.barrier()
+
+
+class StructureWriter(BasePredictionWriter):
+    """Writes generated crystals: `samples.extxyz`, a folder of CIFs and the table `samples.parquet`.
+
+    Each chunk is stored as soon as it is made. If the folder holds chunks of the same requests from an interrupted run,
+    those samples are not made again. At the end the first process puts all chunks together.
+
+    Args:
+        folder: Where to write; `samples` in the run's log folder by default.
+        cif: Write a CIF file for every crystal.
+    """
+
+    def __init__(self, folder: Path | None = None, cif: bool = True) -> None:
+        super().__init__("batch")
+        self.folder = folder
+        self.cif = cif
+        self._samples_folder = Path()
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Leave out requests whose crystals exist already."""
+        super().setup(trainer, pl_module, stage)
+        if stage != "predict":
+            return
+        # Found here, where all processes are, since a logger's folder is decided by the first and told to the others.
+        self._samples_folder = self.folder if self.folder is not None else _log_folder(trainer) / "samples"
+        done = finished_samples(self._samples_folder)
+        trainer.strategy.barrier()  # nothing may be written before every process has looked
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        if not done or not isinstance(data, ConditionDataModule):
+            return
+        requests = data.requests
+        wanted = dict(zip(requests.index.tolist(), requests.seed.tolist(), strict=True))
+        for index, seed in done.items():
+            if wanted.get(index) != seed:
+                raise ValueError(
+                    f"{self._samples_folder} holds other samples (number {index} with the seed {seed}): choose another "
+                    "folder or delete it"
+                )
+        data.requests = requests.take([row for row, index in enumerate(wanted) if index not in done])
+        log.info("%d of %d samples exist already", len(done), len(wanted))
+
+    def write_on_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        prediction: Any,
+        batch_indices: Sequence[int] | None,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int,
+    ) -> None:
+        """Store one chunk."""
+        if not isinstance(prediction, CrystalTable):
+            raise ValueError(f"expected generated crystals, got {type(prediction).__name__}: is this a generator?")
+        first, last = int(batch.index.min()), int(batch.index.max())
+        part = self._samples_folder / _PARTS / f"{first:07d}-{last:07d}.npz"
+        with replaced_when_complete(part) as temporary:
+            prediction.save(temporary)
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Put the chunks together."""
+        if stage != "predict":
+            return
+        trainer.strategy.barrier()
+        if trainer.is_global_zero:
+            merge_samples(self._samples_folder, self.cif)
+        trainer.strategy.barrier()
+
+
+def finished_samples(folder: Path) -> dict[int, int]:
+    """Seed of each sample, by index, that an interrupted run left in a folder."""
+    origins = [origin for part in _parts(folder) for origin in CrystalTable.load(part).origins]
+    return {origin["index"]: origin["seed"] for origin in map(json.loads, origins)}
+
+
+def merge_samples(folder: Path, cif: bool = True) -> CrystalTable:
+    """Put the chunks in a folder together, in order of their index, and write them in all formats.
+
+    Args:
+        folder: Holds the chunks; the files are written into it.
+        cif: Write a CIF file for every crystal.
+
+    Returns:
+        All crystals, also stored as `samples.npz`.
+    """
+    samples = CrystalTable.concatenate([CrystalTable.load(part) for part in _parts(folder)])
+    index = [json.loads(origin)["index"] for origin in samples.origins]
+    samples = samples.take(np.argsort(index, kind="stable"))
+    table = describe_samples(samples)
+    with replaced_when_complete(folder / SAMPLES) as temporary:
+        samples.save(temporary)
+    with replaced_when_complete(folder / SAMPLES_TABLE) as temporary:
+        table.to_parquet(temporary, index=False)
+    _write_extxyz(folder / SAMPLES_EXTXYZ, samples, table)
+    if cif:
+        _write_cifs(folder / CIF_FOLDER, samples)
+    log.info("%d samples in %s, %d of them valid", len(samples), folder, int(table["valid"].sum()))
+    return samples
+
+
+def describe_samples(samples: CrystalTable) -> pd.DataFrame:
+    """A row per generated crystal: id, index, seed, conditions, formula, cell and validity."""
+    origins = [json.loads(origin) for origin in samples.origins]
+    structure = structure_validity(samples)
+    composition = composition_validity(samples)
+    conditions = {
+        f"condition_{name}": [origin["conditions"][name] for origin in origins]
+        for name in (origins[0]["conditions"] if origins else {})
+    }
+    return pd.DataFrame(
+        {
+            "id": samples.ids,
+            "index": [origin["index"] for origin in origins],
+            "seed": [origin["seed"] for origin in origins],
+            **conditions,
+            "formula": [_formula(crystal.atomic_numbers.tolist()) for crystal in samples],
+            "num_atoms": samples.num_atoms,
+            "volume": structure.volume,
+            "structure_valid": structure.valid,
+            "composition_valid": composition,
+            "valid": structure.valid & composition,
+            "generator": [origin["generator"] for origin in origins],
+            "round": [origin["round"] for origin in origins],
+        }
+    )
+
+
+def _parts(folder: Path) -> list[Path]:
+    return sorted((folder / _PARTS).glob("[0-9]*.npz"))
+
+
+def _log_folder(trainer: L.Trainer) -> Path:
+    """The log folder of the run; all processes must ask together."""
+    return Path(trainer.log_dir or trainer.default_root_dir)
+
+
+def _merge_predictions(parts: list[Path], path: Path) -> None:
+    if not parts:
+        raise ValueError("there was no crystal to predict")
+    table = pd.concat([pd.read_csv(part, dtype={"id": str}) for part in parts])
+    table = table.sort_values("row", kind="stable").drop(columns="row")
+    if table["target"].isna().all():
+        table = table.drop(columns="target")
+    with replaced_when_complete(path) as temporary:
+        table.to_csv(temporary, index=False)
+    for part in parts:
+        part.unlink()
+    log.info("wrote %d predictions to %s", len(table), path)
+
+
+def _formula(atomic_numbers: list[int]) -> str:
+    from ase.formula import Formula
+    from ase.symbols import Symbols
+
+    formula: str = Formula(Symbols(atomic_numbers).get_chemical_formula()).format("metal")
+    return formula
+
+
+def _write_extxyz(path: Path, samples: CrystalTable, table: pd.DataFrame) -> None:
+    from ase import Atoms
+    from ase.io import write
+
+    columns = [name for name in table.columns if name not in ("formula", "num_atoms", "volume")]
+    frames = [
+        Atoms(
+            numbers=crystal.atomic_numbers,
+            cell=crystal.lattice,
+            scaled_positions=crystal.frac_coords,
+            pbc=True,
+            info={str(name): value for name, value in info.items()},
+        )
+        for crystal, info in zip(samples, table[columns].to_dict("records"), strict=True)
+    ]
+    with replaced_when_complete(path) as temporary:
+        write(temporary, frames, format="extxyz")
+
+
+def _write_cifs(folder: Path, samples: CrystalTable) -> None:
+    from pymatgen.io.cif import CifWriter
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for crystal in samples:
+        with replaced_when_complete(folder / f"{crystal.id}.cif") as temporary:
+            temporary.write_text(str(CifWriter(crystal.to_structure())))

@@ -1,0 +1,400 @@
+import contextlib
+import csv
+import gzip
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io import write as ase_write
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pymatgen.io.ase import AseAtomsAdaptor
+
+from matwheel.data.checks import usable_rows
+from matwheel.data.rows import LoadedTable, Reason
+from matwheel.data.tables import read_table
+from tests.data.samples import (
+    CAESIUM_CHLORIDE,
+    DISORDERED,
+    ROCK_SALT,
+    SKEWED,
+    as_json,
+    cif,
+    large_cell,
+    poscar,
+    write_csv,
+)
+
+STRUCTURES = [ROCK_SALT, CAESIUM_CHLORIDE, SKEWED]
+IDS = ["a", "b", "c"]
+VALUES = [1.5, -2.0, 3.25]
+
+
+def records(structure_name="structure", write=cif) -> list[dict]:
+    return [
+        {"material_id": i, structure_name: write(s), "y": y} for i, s, y in zip(IDS, STRUCTURES, VALUES, strict=True)
+    ]
+
+
+def assert_read(loaded: LoadedTable, property: str = "y") -> None:
+    assert loaded.table.ids.tolist() == IDS
+    assert loaded.source_rows.tolist() == [0, 1, 2]
+    assert list(loaded.table.properties) == [property]
+    assert loaded.table.properties[property].tolist() == VALUES
+    assert loaded.default_target == property
+    assert len(loaded.report) == 0
+    for crystal, structure in zip(loaded.table, STRUCTURES, strict=True):
+        assert sorted(crystal.atomic_numbers) == sorted(site.specie.Z for site in structure)
+        assert crystal.volume == pytest.approx(structure.volume, rel=1e-5)
+
+
+@pytest.mark.parametrize("write", [cif, poscar, as_json], ids=["cif", "poscar", "json"])
+@pytest.mark.parametrize("name", ["structure", "cif", "my geometry"])
+def test_csv(tmp_path, name, write):
+    path = tmp_path / "table.csv"
+    pd.DataFrame(records(name, write)).to_csv(path, index=False)
+    assert_read(read_table(path))
+
+
+def test_csv_with_pandas_index_and_compression(tmp_path):
+    path = tmp_path / "table.csv.gz"
+    pd.DataFrame(records()).to_csv(path)
+    assert_read(read_table(path))
+
+
+def test_json_layouts(tmp_path):
+    rows = records(write=lambda s: s.as_dict())
+    frame = pd.DataFrame(rows)
+    layouts = {
+        "records.json": json.dumps(rows),
+        "wrapped.json": json.dumps({"name": "x", "targets": ["y"], "records": [{**row, "z": 1} for row in rows]}),
+        "columns.json": json.dumps(frame.to_dict(orient="list")),
+        "pandas.json": frame.to_json(),
+        "lines.jsonl": frame.to_json(orient="records", lines=True),
+    }
+    for name, text in layouts.items():
+        (tmp_path / name).write_text(text)
+        assert_read(read_table(tmp_path / name))
+    (tmp_path / "records.json.gz").write_bytes(gzip.compress(layouts["records.json"].encode()))
+    assert_read(read_table(tmp_path / "records.json.gz"))
+
+
+def as_arrays(structure) -> dict:
+    return {
+        "lattice": structure.lattice.matrix.tolist(),
+        "species": [element.symbol for element in structure.species],
+        "frac_coords": structure.frac_coords.tolist(),
+    }
+
+
+@pytest.mark.parametrize("write", [cif, as_json, as_arrays], ids=["cif", "json", "dict"])
+def test_parquet(tmp_path, write):
+    path = tmp_path / "table.parquet"
+    pd.DataFrame(records(write=write)).to_parquet(path)
+    assert_read(read_table(path))
+
+
+def atoms_of(structure, id, y):
+    atoms = AseAtomsAdaptor.get_atoms(structure)
+    atoms.info = {"material_id": id, "y": y, "comment": "made by hand"}
+    return atoms
+
+
+def test_extxyz(tmp_path):
+    path = tmp_path / "table.extxyz"
+    ase_write(path, [atoms_of(s, i, y) for i, s, y in zip(IDS, STRUCTURES, VALUES, strict=True)])
+    assert_read(read_table(path))
+
+
+def test_extxyz_energies_are_properties(tmp_path):
+    atoms = atoms_of(CAESIUM_CHLORIDE, "a", 1.0)
+    atoms.calc = SinglePointCalculator(atoms, energy=-7.5, forces=np.zeros((2, 3)))
+    ase_write(tmp_path / "table.xyz", atoms, format="extxyz")
+    assert set(read_table(tmp_path / "table.xyz").table.properties) == {"energy", "y"}
+
+
+def test_a_bad_frame_does_not_spoil_the_others(tmp_path):
+    path = tmp_path / "table.extxyz"
+    frames = []
+    for id, structure in zip(IDS, STRUCTURES, strict=True):
+        ase_write(path, atoms_of(structure, id, 1.0), format="extxyz")
+        frames.append(path.read_text())
+    frames[1] = frames[1].replace('Lattice="4.12', 'Lattice="x')
+    path.write_text("".join([*frames, "0\nempty\n", "1\nno cell\nH 0 0 0\n", frames[0], "two\n", frames[0]]))
+    loaded = read_table(path)
+    assert loaded.table.ids.tolist() == ["a", "c"]
+    assert [bad.reason for bad in loaded.report.bad] == [
+        Reason.UNREADABLE,
+        Reason.EMPTY,
+        Reason.CELL,
+        Reason.DUPLICATE,
+        Reason.UNREADABLE,
+    ]
+
+
+def write_folder(folder):
+    for id, structure in zip(IDS, STRUCTURES, strict=True):
+        (folder / f"{id}.cif").write_text(cif(structure))
+
+
+def test_folder_with_table(tmp_path):
+    write_folder(tmp_path)
+    write_csv(tmp_path / "labels.csv", ["name", "y"], [[i, y] for i, y in zip(IDS, VALUES, strict=True)])
+    assert_read(read_table(tmp_path))
+    with pytest.raises(ValueError, match="no column 'nothing'"):
+        read_table(tmp_path, id_column="nothing")
+    shutil.copy(tmp_path / "labels.csv", tmp_path / "more.csv")
+    with pytest.raises(ValueError, match="several CSV tables"):
+        read_table(tmp_path)
+
+
+def test_folder_of_cgcnn(tmp_path):
+    write_folder(tmp_path)
+    (tmp_path / "id_prop.csv").write_text("".join(f"{i},{y}\n" for i, y in zip(IDS, VALUES, strict=True)))
+    assert_read(read_table(tmp_path), "target")
+    (tmp_path / "id_prop.csv").write_text("id,y\n" + (tmp_path / "id_prop.csv").read_text())
+    assert_read(read_table(tmp_path))
+
+
+def test_folder_without_table(tmp_path):
+    write_folder(tmp_path)
+    loaded = read_table(tmp_path)
+    assert loaded.table.ids.tolist() == IDS
+    assert loaded.default_target is None
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(ValueError, match="neither a CSV table nor structure files"):
+        read_table(empty)
+
+
+def test_files_are_followed_only_inside_the_folder(tmp_path):
+    folder = tmp_path / "project"
+    (folder / "cifs").mkdir(parents=True)
+    for place in (tmp_path, folder / "cifs"):
+        (place / "x.cif").write_text(cif(CAESIUM_CHLORIDE))
+    (folder / "link.cif").symlink_to(tmp_path / "x.cif")
+    cells = [
+        "cifs/x.cif",
+        "../x.cif",
+        str(tmp_path / "x.cif"),
+        "link.cif",
+        "missing.cif",
+        "a" * 5000 + ".cif",
+        "\0.cif",
+    ]
+    path = write_csv(folder / "table.csv", ["file", "y"], [[cell, 1] for cell in cells])
+    loaded = read_table(path)
+    assert loaded.source_rows.tolist() == [0]
+    details = [bad.detail for bad in loaded.report.bad]
+    assert all("outside the folder" in detail for detail in details[:3])
+    assert "no file missing.cif" in details[3]
+    assert {bad.reason for bad in loaded.report.bad} == {Reason.UNREADABLE}
+
+
+def test_columns_can_be_named(tmp_path):
+    rows = [
+        {"before": cif(ROCK_SALT), "after": cif(s), "label": i, "y": 1.0} for i, s in zip(IDS, STRUCTURES, strict=True)
+    ]
+    path = tmp_path / "table.json"
+    path.write_text(json.dumps(rows))
+    loaded = read_table(path, structure_column="after", id_column="label")
+    assert loaded.table.ids.tolist() == IDS
+    assert loaded.table.num_atoms.tolist() == [len(s) for s in STRUCTURES]
+    numbered = read_table(path)
+    assert numbered.table.ids.tolist() == ["row-0", "row-1", "row-2"]
+    assert numbered.table.num_atoms.tolist() == [8, 8, 8]
+    for option in ({"structure_column": "x"}, {"id_column": "x"}):
+        with pytest.raises(ValueError, match="no column 'x'; its columns: before, after, label, y"):
+            read_table(path, **option)
+
+
+def test_which_columns_are_properties(tmp_path):
+    header = ["id", "structure", "number", "truth", "some missing", "mostly text", "formula", "idx", "some text"]
+    cells = [
+        ["1", cif(CAESIUM_CHLORIDE), "1e-3", "True", "", "5", "NaN", "0", "1"],
+        ["2", cif(CAESIUM_CHLORIDE), "2", "False", "4.5", "high", "CsCl", "1", "2"],
+        ["3", cif(CAESIUM_CHLORIDE), " 3 ", "true", "n/a", "low", "InF", "2", "unknown"],
+    ]
+    loaded = read_table(write_csv(tmp_path / "table.csv", header, cells))
+    assert set(loaded.table.properties) == {"number", "truth", "some missing", "some text"}
+    assert loaded.table.properties["number"].tolist() == [0.001, 2, 3]
+    assert loaded.table.properties["truth"].tolist() == [1, 0, 1]
+    assert loaded.default_target is None
+    usable = usable_rows(loaded, required=["some missing", "some text"])
+    assert usable.source_rows.tolist() == [1]
+    assert [(bad.row, bad.reason) for bad in usable_rows(loaded, required=["some text"]).report.bad] == [
+        (2, Reason.NOT_A_NUMBER)
+    ]
+
+
+def test_good_rows_survive_bad_ones(tmp_path):
+    """Empty structure, NaN target, disordered CIF, duplicate id, 2,000 atoms, text as target, ragged row, a path."""
+    good = cif(CAESIUM_CHLORIDE)
+    large = cif(large_cell(10))
+    rows = [
+        ["good-1", good, "1.0"],
+        ["empty", "", "1.0"],
+        ["nan", good, "nan"],
+        ["disordered", cif(DISORDERED), "1.0"],
+        ["good-1", good, "2.0"],
+        ["large", large, "1.0"],
+        ["text", good, "about one"],
+        ["ragged", good],
+        ["path", "/etc/passwd", "1.0"],
+        ["good-2", cif(SKEWED), "3.0"],
+    ]
+    loaded = read_table(write_csv(tmp_path / "table.csv", ["id", "structure", "y"], rows))
+    usable = usable_rows(loaded, required=["y"], max_sites=64)
+    assert usable.table.ids.tolist() == ["good-1", "good-2"]
+    assert usable.table.properties["y"].tolist() == [1.0, 3.0]
+    assert usable.source_rows.tolist() == [0, 9]
+    assert {bad.id + f"@{bad.row}": bad.reason for bad in usable.report.bad} == {
+        "empty@1": Reason.EMPTY,
+        "nan@2": Reason.MISSING,
+        "disordered@3": Reason.DISORDERED,
+        "good-1@4": Reason.DUPLICATE,
+        "large@5": Reason.TOO_MANY_SITES,
+        "text@6": Reason.NOT_A_NUMBER,
+        "ragged@7": Reason.UNREADABLE,
+        "path@8": Reason.UNREADABLE,
+    }
+    assert "2 of 10 rows used, 8 skipped" in usable.report.summary()
+    assert "2000 sites, max_sites is 64" in usable.report.summary()
+
+
+def test_all_bad_is_an_error(tmp_path):
+    path = write_csv(
+        tmp_path / "table.csv", ["structure", "y"], [["", 1], ["nonsense", 2], [cif(DISORDERED), 3], ["", 4]]
+    )
+    with pytest.raises(
+        ValueError, match=r"no usable row in .*table\.csv: 2 of 4 rows have the reason 'empty structure'"
+    ):
+        read_table(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("table.csv", b"", "has no rows"),
+        ("table.csv", b"id,structure\n", "has no rows"),
+        ("table.csv", b"id,y\na,1\n", "no column of .* holds structures"),
+        ("table.csv", b"y,y\n1,1\n", "column name twice"),
+        ("table.csv", b"\xff\xfe\x00", "cannot be read as text"),
+        ("table.csv.gz", b"not compressed", "cannot be read as text"),
+        ("table.csv.gz", gzip.compress(b"id,structure")[:12] + bytes(20), "cannot be read as text"),
+        ("table.json", b"{", "is not JSON"),
+        ("table.json", b"[" * 100_000, "is not JSON"),
+        ("table.json", b"3", "list of records or columns"),
+        ("table.json", b'{"a": [1], "b": [1, 2]}', "columns of equal length"),
+        ("table.json", b"[]", "has no rows"),
+        ("table.json", b'{"records": [{"cif": "x"}], "targets": "y"}', "'targets' in"),
+        ("table.jsonl", b"\n", "has no rows"),
+        ("table.parquet", b"PAR1", "not a Parquet table"),
+        ("table.extxyz", b"", "has no rows"),
+        ("table.pkl", b"", "the formats are"),
+    ],
+)
+def test_unreadable_tables_are_errors_for_people(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        read_table(tmp_path / name)
+
+
+def test_missing_table(tmp_path):
+    with pytest.raises(ValueError, match="no such table"):
+        read_table(tmp_path / "none.csv")
+
+
+def test_wide_cells_are_read_and_the_limit_of_the_csv_module_is_kept(tmp_path):
+    limit = csv.field_size_limit()
+    text = cif(CAESIUM_CHLORIDE)
+    path = write_csv(
+        tmp_path / "table.csv", ["structure", "y"], [[text + "#" * 200_000, 1], [text + "#" * 3_000_000, 1]]
+    )
+    loaded = read_table(path)
+    assert len(loaded) == 1
+    assert "characters in one structure" in loaded.report.bad[0].detail
+    assert csv.field_size_limit() == limit
+
+
+def test_cdvae_tables(shared_data):
+    loaded = read_table(shared_data / "mp_20" / "train_partial.csv.gz")
+    assert len(loaded) == 2573
+    assert len(loaded.report) == 0
+    assert {"formation_energy_per_atom", "band_gap", "e_above_hull"} <= set(loaded.table.properties)
+    assert loaded.table.num_atoms.max() == 20
+
+
+CELLS = st.one_of(
+    st.sampled_from(
+        [cif(CAESIUM_CHLORIDE), poscar(SKEWED), as_json(SKEWED), cif(DISORDERED), "", "nan", "1e999", "-0", "x.cif"]
+    ),
+    st.sampled_from(["../../etc/passwd", "../x.cif", "9" * 400, "\0", "1_0", '"', "a\nb", "True", "\ufeff", "=cmd()"]),
+    st.text(max_size=8),
+    st.floats().map(str),
+)
+FUZZ = settings(max_examples=60, deadline=3000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def read_or_refuse(path) -> None:
+    """Bad content ends in a `ValueError` or in skipped rows; the crystals that remain are accounted for."""
+    with contextlib.suppress(ValueError):
+        loaded = read_table(path)
+        assert 1 <= len(loaded) == loaded.report.total - len(loaded.report)
+        assert len(set(loaded.table.ids.tolist())) == len(loaded)
+        loaded.report.summary().encode()
+        for property in loaded.table.properties:
+            with contextlib.suppress(ValueError):
+                assert np.isfinite(usable_rows(loaded, [property]).table.properties[property]).all()
+        loaded.table.save(path.with_suffix(".npz"))
+        loaded.report.to_csv(path.with_suffix(".report"))
+
+
+@FUZZ
+@given(st.lists(st.lists(CELLS, min_size=1, max_size=4), min_size=1, max_size=5))
+def test_any_csv_cells(tmp_path, rows):
+    read_or_refuse(write_csv(tmp_path / "table.csv", ["id", "structure", "y"], rows))
+
+
+@FUZZ
+@given(st.binary(max_size=200), st.sampled_from(["csv", "json", "jsonl", "parquet", "extxyz", "json.gz"]))
+def test_any_bytes(tmp_path, content, suffix):
+    path = tmp_path / f"table.{suffix}"
+    path.write_bytes(content)
+    read_or_refuse(path)
+
+
+@FUZZ
+@given(
+    st.recursive(
+        CELLS | st.none() | st.floats() | st.integers(),
+        lambda inner: (
+            st.lists(inner, max_size=4)
+            | st.dictionaries(
+                st.sampled_from(["records", "targets", "id", "structure", "y", "lattice", "species", "frac_coords"]),
+                inner,
+            )
+        ),
+        max_leaves=12,
+    )
+)
+def test_any_json(tmp_path, content):
+    path = tmp_path / "table.json"
+    path.write_text(json.dumps(content))
+    read_or_refuse(path)
+
+
+@FUZZ
+@given(st.data())
+def test_damaged_extxyz(tmp_path, data):
+    path = tmp_path / "table.extxyz"
+    ase_write(path, [atoms_of(s, i, 1.0) for i, s in zip(IDS, STRUCTURES, strict=True)])
+    text = path.read_text()
+    for _ in range(data.draw(st.integers(1, 3))):
+        start = data.draw(st.integers(0, len(text)))
+        text = text[:start] + data.draw(CELLS) + text[start + data.draw(st.integers(0, 40)) :]
+    path.write_text(text, encoding="utf-8", errors="replace")
+    read_or_refuse(path)

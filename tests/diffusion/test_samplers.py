@@ -1,0 +1,188 @@
+"""Samplers on a toy crystal whose clean positions are known."""
+
+import math
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from matwheel.diffusion.initial import initial_types
+from matwheel.diffusion.noise import CoordinateNoise
+from matwheel.diffusion.periodic import minimum_image
+from matwheel.diffusion.random import atom_seeds
+from matwheel.diffusion.samplers import AnnealedLangevin, Cells, DenoisingSampler, Sampler
+
+NUM_ATOMS = torch.tensor([3, 1, 5, 2, 4, 1, 2, 6])
+SITES = torch.tensor([[0.0, 0, 0], [0.5, 0.5, 0.5], [0.25, 0.75, 0.1]])  # where atoms of the lattice gas sit
+
+
+def gas_cells(rows: slice = slice(None)) -> Cells:
+    generator = torch.Generator().manual_seed(1)
+    lattice = 6 * torch.eye(3) + torch.rand(len(NUM_ATOMS), 3, 3, generator=generator)
+    composition = torch.rand(len(NUM_ATOMS), 100, generator=generator)
+    cells = Cells(lattice, NUM_ATOMS, composition / composition.sum(1, keepdim=True), torch.arange(100, 108))
+    return cells.take(rows)
+
+
+class LatticeGas:
+    """The exact denoiser of atoms that sit on any of the sites with equal probability; types follow the site."""
+
+    def __init__(self, cells: Cells, noise: CoordinateNoise) -> None:
+        self.cells, self.noise = cells, noise
+        self.batch = torch.repeat_interleave(torch.arange(len(cells.num_atoms)), cells.num_atoms)
+        self.calls = 0
+
+    def __call__(
+        self, frac: torch.Tensor, numbers: torch.Tensor, level: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        self.calls += 1
+        assert numbers.min() >= 1
+        assert numbers.max() <= 100
+        assert frac.min() >= 0
+        assert frac.max() < 1
+        sigma = self.noise.sigmas[level][self.batch, None]
+        to_site = torch.stack([minimum_image(site - frac, self.cells.lattice, self.batch) for site in SITES], 1)
+        weight = torch.softmax(-0.5 * to_site.square().sum(2) / sigma**2, 1)
+        logits = torch.zeros(len(frac), 100)
+        logits[:, :3] = weight
+        return (weight[:, :, None] * to_site).sum(1) / sigma, logits
+
+
+SAMPLERS = [
+    DenoisingSampler(),
+    DenoisingSampler(num_steps=12, max_sigma=3.0),
+    DenoisingSampler(num_steps=30, stochasticity=1.0),
+    AnnealedLangevin(num_levels=15, steps_per_level=2),
+]
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_atoms_arrive_at_the_sites(sampler: Sampler) -> None:
+    noise, cells = CoordinateNoise(), gas_cells()
+    gas = LatticeGas(cells, noise)
+    atoms = sampler.sample(gas, noise, cells)
+    distance = torch.stack(
+        [minimum_image(site - atoms.frac_coords, cells.lattice, gas.batch).norm(dim=1) for site in SITES], 1
+    )
+    # Langevin dynamics ends with the noise of a step at the last level; the other sampler ends without.
+    limit = 5 * math.sqrt(2) * 0.01 if isinstance(sampler, AnnealedLangevin) else 1e-4
+    assert distance.min(1).values.max() < limit
+    assert torch.equal(atoms.atomic_numbers, distance.argmin(1) + 1)
+    assert len(distance.argmin(1).unique()) == 3
+    assert gas.calls == sampler.num_calls(noise)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_sample_does_not_depend_on_its_batch(sampler: Sampler) -> None:
+    noise, cells = CoordinateNoise(), gas_cells()
+    together = sampler.sample(LatticeGas(cells, noise), noise, cells)
+    third = gas_cells(slice(2, 3))
+    alone = sampler.sample(LatticeGas(third, noise), noise, third)
+    torch.testing.assert_close(together.frac_coords[4:9], alone.frac_coords, atol=1e-4, rtol=0)
+    assert torch.equal(together.atomic_numbers[4:9], alone.atomic_numbers)
+
+
+def test_other_seeds_give_other_samples() -> None:
+    noise, cells = CoordinateNoise(), gas_cells()
+    other = Cells(cells.lattice, cells.num_atoms, cells.composition, cells.seeds + 50)
+    sampler = DenoisingSampler()
+    first, second = (sampler.sample(LatticeGas(some, noise), noise, some) for some in (cells, other))
+    assert not torch.equal(first.atomic_numbers, second.atomic_numbers)
+
+
+def test_paper_preset_of_langevin_dynamics() -> None:
+    sigmas = CoordinateNoise().sigmas.tolist()
+    updates = AnnealedLangevin().schedule(sigmas)
+    assert len(updates) == 5000
+    assert [update.level for update in updates[:101:100]] == [0, 1]
+    for update in updates[::100]:
+        # x + a p / sigma + sqrt(2 a) noise with a = 1e-4 (sigma / 0.01)^2, and the clean estimate is x + sigma p.
+        size = 1e-4 * (sigmas[update.level] / 0.01) ** 2
+        assert update.gain * sigmas[update.level] == pytest.approx(size / sigmas[update.level], rel=1e-4)
+        assert update.noise == pytest.approx(math.sqrt(2 * size), rel=1e-4)
+
+
+def test_min_sigma_cuts_the_last_levels() -> None:
+    sigmas = CoordinateNoise().sigmas.tolist()
+    updates = AnnealedLangevin(steps_per_level=1, min_sigma=0.1).schedule(sigmas)
+    assert 0 < len(updates) < 50
+    assert all(sigmas[update.level] >= 0.1 for update in updates)
+    with pytest.raises(ValueError, match="leaves no noise level"):
+        AnnealedLangevin(min_sigma=11).schedule(sigmas)
+
+
+@settings(deadline=None)
+@given(st.integers(1, 28), st.floats(0, 1), st.floats(0.5, 10))
+def test_denoising_steps_lower_the_noise_to_the_next_level(num_steps: int, stochasticity: float, start: float) -> None:
+    sigmas = CoordinateNoise().sigmas.tolist()
+    updates = DenoisingSampler(num_steps, stochasticity, start).schedule(sigmas)
+    assert len(updates) == num_steps
+    assert sigmas[updates[0].level] <= start * 1.001 or num_steps == 1
+    for update, following in pairwise(updates):
+        kept = (1 - update.gain) * sigmas[update.level]
+        assert math.hypot(kept, update.noise) == pytest.approx(sigmas[following.level], rel=1e-6)
+        assert update.noise > 0 if stochasticity > 1e-3 else update.noise < 1e-2
+    assert updates[-1].level == 49
+    assert updates[-1].gain == 1
+    assert updates[-1].noise == 0
+
+
+@pytest.mark.parametrize(
+    ("sampler", "message"),
+    [
+        (DenoisingSampler(num_steps=51), "there are 50"),
+        (DenoisingSampler(max_sigma=0.001), "below the smallest noise level"),
+        (AnnealedLangevin(num_levels=51), "there are 50"),
+    ],
+)
+def test_impossible_schedules_are_refused(sampler: Sampler, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        sampler.schedule(CoordinateNoise().sigmas.tolist())
+
+
+def test_impossible_options_are_refused() -> None:
+    with pytest.raises(ValueError, match="num_steps"):
+        DenoisingSampler(num_steps=0)
+    with pytest.raises(ValueError, match="stochasticity"):
+        DenoisingSampler(stochasticity=1.5)
+    with pytest.raises(ValueError, match="steps_per_level"):
+        AnnealedLangevin(steps_per_level=0)
+
+
+def types_of(composition: torch.Tensor, num_atoms: list[int]) -> list[list[int]]:
+    count = torch.tensor(num_atoms)
+    types = initial_types(composition, count, atom_seeds(torch.arange(len(num_atoms)), count))
+    return [part.tolist() for part in types.split(num_atoms)]
+
+
+def test_whole_compositions_are_met_exactly() -> None:
+    composition = torch.zeros(3, 100)
+    composition[0, [21, 7]] = torch.tensor([1 / 3, 2 / 3])  # TiO2
+    composition[1, 99] = 1.0
+    composition[2, [0, 1, 2, 3]] = 0.25
+    types = types_of(composition, [12, 1, 8])
+    assert sorted(types[0]) == [8] * 8 + [22] * 4
+    assert types[0] != sorted(types[0])  # in random order
+    assert types[1] == [100]
+    assert sorted(types[2]) == [1, 1, 2, 2, 3, 3, 4, 4]
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(0, 2**32), st.lists(st.integers(1, 20), min_size=1, max_size=5), st.integers(1, 8))
+def test_rounded_counts_bound_the_types(seed: int, num_atoms: list[int], num_elements: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    composition = torch.zeros(len(num_atoms), 100)
+    for row in composition:
+        row[torch.randperm(100, generator=generator)[:num_elements]] = torch.rand(num_elements, generator=generator)
+    composition = composition / composition.sum(1, keepdim=True)
+    for row, count, types in zip(composition, num_atoms, types_of(composition, num_atoms), strict=True):
+        assert len(types) == count
+        found = torch.bincount(torch.tensor(types), minlength=101)[1:]
+        rounded = (row * count).round()
+        if rounded.sum() <= count:
+            assert (found >= rounded).all()  # the rest was drawn
+        else:
+            assert (found <= rounded).all()  # the surplus was dropped
+        assert found[row == 0].sum() == 0

@@ -1,0 +1,155 @@
+"""Embedding of conditions: grids come from the data, nothing is silently zero, missing or unknown."""
+
+import math
+import warnings
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from matwheel.nn.condition import ConditionEmbedding
+from matwheel.nn.heads import PropertyHead
+
+
+def heavy_tailed(n: int = 500) -> torch.Tensor:
+    normal = torch.randn(n, 1, generator=torch.Generator().manual_seed(0)).double()
+    return torch.exp(2.3 + 0.7 * normal)
+
+
+def fitted(kind: str = "log", values: torch.Tensor | None = None) -> ConditionEmbedding:
+    torch.manual_seed(0)
+    embedding = ConditionEmbedding({"dielectric": kind})  # type: ignore[dict-item]
+    embedding.fit(["dielectric"], heavy_tailed() if values is None else values)
+    return embedding
+
+
+def embed(embedding: ConditionEmbedding, *values: float) -> torch.Tensor:
+    return embedding(embedding.encode(torch.tensor([list(values)])))[0]
+
+
+def test_the_grid_spans_the_training_values() -> None:
+    values = heavy_tailed()
+    embedding = fitted()
+    scalars = embedding.encode(values.float()).scalars
+    assert scalars.min() > 0
+    assert scalars.max() < 1
+    assert scalars.min() < 0.12
+    assert scalars.max() > 0.88
+    # Distinct values have distinct embeddings, in the tail too.
+    assert not torch.allclose(embed(embedding, 40.0), embed(embedding, 50.0), atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["none", "standardise", "log", "log1p"])
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e5])
+def test_the_grid_has_the_scale_of_the_data_whatever_it_is(kind: str, scale: float) -> None:
+    values = scale * heavy_tailed()
+    scalars = fitted(kind, values).encode(values.float()).scalars
+    assert scalars.max() - scalars.min() > 0.7
+
+
+@settings(deadline=None)
+@given(st.floats(0.1, 1e6))
+def test_values_off_the_grid_are_moved_to_its_end_with_a_warning(beyond: float) -> None:
+    embedding = fitted()
+    high = float(heavy_tailed().max()) * 3
+    with pytest.warns(UserWarning, match=r"'dielectric' = .* outside the range .* to "):
+        far = embed(embedding, high + beyond)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # said once
+        farther = embed(embedding, 10 * (high + beyond))
+        below = embed(embedding, -5.0)
+    torch.testing.assert_close(far, farther)
+    assert not torch.allclose(far, below)
+    expansion = {}
+    embedding.parts[0].net.register_forward_hook(lambda _, args, __: expansion.update(input=args[0]))
+    embed(embedding, 1e9)
+    assert expansion["input"].max() == pytest.approx(1)  # a Gaussian is met in full, not missed by all
+
+
+@pytest.mark.parametrize("missing", [math.nan, math.inf])
+def test_a_missing_condition_is_an_error(missing: float) -> None:
+    with pytest.raises(ValueError, match=r"'dielectric' is missing"):
+        embed(fitted(), missing)
+    with pytest.raises(ValueError, match=r"'dielectric' has training values that are not finite"):
+        fitted(values=torch.tensor([[1.0], [missing]]))
+    with pytest.raises(ValueError, match="a column for each of the conditions"):
+        fitted().encode(torch.zeros(3, 0))
+
+
+def several() -> ConditionEmbedding:
+    torch.manual_seed(0)
+    embedding = ConditionEmbedding({"gap": "standardise", "system": "class", "energy": "log"})
+    values = torch.tensor([[0.5, 3, 10], [1.5, 7, 20], [2.5, 225, 5], [0.0, 7, 80]])
+    embedding.fit(["gap", "system", "energy"], values)
+    return embedding
+
+
+def test_several_conditions_at_once() -> None:
+    embedding = several()
+    assert (embedding.num_scalars, embedding.num_class_conditions) == (2, 1)
+    encoded = embedding.encode(torch.tensor([[1.0, 225, 10], [1.0, 3, 10]]))
+    assert encoded.scalars.shape == (2, 2)
+    assert encoded.classes.tolist() == [[2], [0]]
+    base = embed(embedding, 1.0, 7, 10)
+    assert base.shape == (128,)
+    for other in ((1.2, 7, 10), (1.0, 3, 10), (1.0, 7, 12)):
+        assert not torch.allclose(base, embed(embedding, *other), atol=1e-5)
+
+
+@pytest.mark.parametrize("value", [5.0, 226.0, 2.0, math.nan])
+def test_an_unknown_class_is_an_error(value: float) -> None:
+    with pytest.raises(ValueError, match=r"'system' has no class .*classes found in training: 3, 7, 225"):
+        embed(several(), 1.0, value, 10)
+
+
+def test_too_many_classes_are_an_error() -> None:
+    embedding = ConditionEmbedding({"group": "class"}, max_classes=2)
+    with pytest.raises(ValueError, match="raise max_classes"):
+        embedding.fit(["group"], torch.tensor([[1.0], [2.0], [3.0]]))
+
+
+def test_names_must_be_those_of_the_data() -> None:
+    with pytest.raises(ValueError, match="name the same ones in the same order"):
+        ConditionEmbedding({"gap": "log"}).fit(["energy"], torch.ones(3, 1))
+    with pytest.raises(ValueError, match=r"kinds: \{gap: log, energy: log\}"):
+        ConditionEmbedding().fit(["gap", "energy"], torch.ones(3, 2))
+    with pytest.raises(ValueError, match="at least one condition"):
+        ConditionEmbedding({})
+
+
+def test_checkpoints_hold_names_grids_and_classes(tmp_path) -> None:
+    trained = several()
+    torch.save(trained.state_dict(), tmp_path / "weights.pt")
+    fresh = trained.unfitted_copy()
+    assert not torch.allclose(embed(trained, 1.0, 7, 10), fresh(trained.encode(torch.tensor([[1.0, 7, 10]])))[0])
+    fresh.load_state_dict(torch.load(tmp_path / "weights.pt", weights_only=True))
+    assert fresh.names == ["gap", "system", "energy"]
+    assert torch.equal(embed(trained, 1.0, 7, 10), embed(fresh, 1.0, 7, 10))
+
+
+def test_by_default_the_name_comes_from_the_data() -> None:
+    embedding = ConditionEmbedding()
+    embedding.fit(["bulk_modulus"], heavy_tailed())
+    assert embedding.names == ["bulk_modulus"]
+
+
+def test_property_head_learns_scalars_and_classes() -> None:
+    torch.manual_seed(0)
+    embedding = several()
+    head = PropertyHead(8, 2, 1, embedding.max_classes, hidden_dim=16)
+    latent = torch.randn(4, 8)
+    conditions = embedding.encode(torch.tensor([[0.5, 3, 10], [1.5, 7, 20], [2.5, 225, 5], [0.0, 7, 80]]))
+    optimizer = torch.optim.Adam(head.parameters(), lr=0.02)
+    first = head.loss(latent, conditions)
+    assert first.shape == (4,)
+    for _ in range(150):
+        optimizer.zero_grad()
+        head.loss(latent, conditions).mean().backward()
+        optimizer.step()
+    assert head.loss(latent, conditions).max() < 0.05 * first.mean()
+    # The loss is lowest for the right latent, for every request.
+    head.eval()
+    for row in range(4):
+        repeated = type(conditions)(*(part[row : row + 1].expand(4, -1) for part in conditions))
+        assert head.loss(latent, repeated).argmin() == row
