@@ -73,6 +73,7 @@ def predict_trees(
     transform.fit(target)
     trees = ExtraTreesRegressor(NUM_TREES, max_features=MAX_FEATURES, random_state=seed, n_jobs=-1)
     trees.fit(features_train, transform(target).numpy())
+    trees.set_params(n_jobs=1)  # threads would add up the trees in any order, and rounding would differ
     predicted: FloatArray = transform.inverse(torch.from_numpy(trees.predict(features_other))).numpy()
     return predicted
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
+
 from lightning.pytorch.cli import ArgsType
 
 from matwheel.cli import MatWheelCLI
@@ -13,6 +16,11 @@ def main(args: ArgsType = None) -> None:
     Args:
         args: Arguments instead of those of the process.
     """
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("matwheel").setLevel(logging.INFO)
+    # Batches are slices of arrays in memory: workers would slow them down.
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")
     MatWheelCLI(args=args)
 
 

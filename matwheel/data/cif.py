@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +17,9 @@ from matwheel.data.crystal import Crystal, FloatArray, wrap
 from matwheel.data.rows import Reason
 from matwheel.data.symbols import ATOMIC_NUMBERS
 
-MAX_LINES_WITH_SYMMETRY = 2000  # pymatgen compares all images of all sites: 192 operations on more sites take minutes
+MAX_IMAGES = 6000  # sites times symmetry operations: pymatgen compares all pairs, here for about 5 s
+MAX_LINE = 2048  # characters, the bound of CIF 1.1; pymatgen's tokeniser takes quadratic time
+ALL_OPERATIONS = 192  # the largest number a space group has
 
 _LENGTHS = tuple(f"_cell_length_{name}" for name in "abc")
 _ANGLES = tuple(f"_cell_angle_{name}" for name in ("alpha", "beta", "gamma"))
@@ -143,15 +146,17 @@ def lattice_from_parameters(lengths: list[float], angles: list[float]) -> FloatA
 def _parse_any(text: str, id: str) -> Crystal:
     from pymatgen.io.cif import CifParser
 
-    lines = text.count("\n")
-    if lines > MAX_LINES_WITH_SYMMETRY:
-        raise BadStructureError(
-            Reason.UNREADABLE, f"a CIF of {lines} lines with symmetry: write all atoms in P 1 with one line each"
-        )
+    longest = max(map(len, text.splitlines()), default=0)
+    if longest > MAX_LINE:
+        raise BadStructureError(Reason.UNREADABLE, f"the CIF has a line of {longest} characters, more than {MAX_LINE}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            structure = CifParser.from_str(text, check_cif=False).parse_structures(primitive=False)[0]
+            parser = CifParser.from_str(text, check_cif=False)
+            _refuse_many_images(parser.as_dict())
+            structure = parser.parse_structures(primitive=False)[0]
+        except BadStructureError:
+            raise
         except Exception as error:  # the parser fails in many ways on malformed text: each means unreadable
             disordered = "occupanc" in str(error).lower()
             raise BadStructureError(
@@ -160,3 +165,16 @@ def _parse_any(text: str, id: str) -> Crystal:
     if structure.site_properties.get("implicit_hydrogens"):
         raise BadStructureError(Reason.UNREADABLE, "hydrogens are implied by a site label but have no coordinates")
     return ordered_crystal(structure, id)
+
+
+def _refuse_many_images(blocks: dict[str, dict[str, Any]]) -> None:
+    for block in blocks.values():
+        listed = next((len(block[tag]) for tag in block if tag.lower() in _SYMOP_TAGS), None)
+        trivial = any(block[tag] == "1" for tag in block if tag.lower() in _NUMBER_TAGS)
+        operations = listed or (1 if trivial else ALL_OPERATIONS)
+        images = operations * len(block.get("_atom_site_label", ()))
+        if images > MAX_IMAGES:
+            raise BadStructureError(
+                Reason.UNREADABLE,
+                f"{images} images of sites by symmetry, more than {MAX_IMAGES}: list all atoms in space group P 1",
+            )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import random
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -140,7 +141,11 @@ class StageTrainers:
         with self.trainer(folder, stage, callbacks, **options) as trainer:
             last = folder / LAST
             clock = time.perf_counter()
-            trainer.fit(model, datamodule=data, ckpt_path=last if last.is_file() else None)
+            with warnings.catch_warnings():
+                # The folder holds what an interrupted attempt left; the prior keeps its autoencoder in evaluation mode.
+                warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
+                warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
+                trainer.fit(model, datamodule=data, ckpt_path=last if last.is_file() else None)
             metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
             if checkpoint.best_model_score is not None:
                 metrics["best"] = float(checkpoint.best_model_score)

@@ -77,7 +77,8 @@ class PropertyPredictor(L.LightningModule):
 
     def forward(self, batch: Batch) -> Tensor:
         """Predict the property in the user's units, [B]."""
-        return self.transform.inverse(self.network(batch))
+        scaled: Tensor = self.network(batch)
+        return self.transform.inverse(scaled)
 
     def training_step(self, batch: Batch) -> Tensor:
         """Loss of one batch: the mean over crystals of weight times error."""
@@ -87,7 +88,7 @@ class PropertyPredictor(L.LightningModule):
                 f"the training loss of {self._names(batch, ~torch.isfinite(errors))} is not finite: either their "
                 "target is missing, or training diverged and needs a lower learning rate"
             )
-        loss = (batch.weight * errors).mean()
+        loss: Tensor = (batch.weight * errors).mean()
         self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=batch.num_graphs)
         return loss
 
@@ -133,7 +134,7 @@ class PropertyPredictor(L.LightningModule):
     def _evaluate(self, batch: Batch, errors: MetricCollection) -> None:
         missing = torch.isnan(batch.target)
         if missing.any():
-            raise ValueError(f"{self._names(batch, missing)} of the {errors.prefix}split have no target value")
+            raise ValueError(f"no target value, but part of validation or test: {self._names(batch, missing)}")
         scaled = self.network(batch)
         loss = self._errors(scaled, batch.target).mean()
         self.log(f"{errors.prefix}loss", loss, batch_size=batch.num_graphs)

@@ -53,21 +53,58 @@ class SymmetricGraph(NamedTuple):
         edges = periodic_neighbours(frac_coords, lattice, num_atoms, cutoff, max_neighbours)
         image = edges.image.long()
         neighbour, centre = edges.edge_index
-        reach = int(image.abs().max()) if len(image) else 0
-        keys = _EdgeKeys(len(frac_coords), reach)
+        keys = _EdgeKeys.fit(len(frac_coords), image)
         key = torch.cat([keys.encode(centre, neighbour, image), keys.encode(neighbour, centre, -image)]).unique()
         centre, neighbour, image = keys.decode(key)
         crystal = torch.repeat_interleave(torch.arange(len(num_atoms), device=centre.device), num_atoms)[centre]
-        step = frac_coords[neighbour] - frac_coords[centre] + image
-        vector = (step[:, :, None] * lattice[crystal]).sum(1)
+        vector = edge_vectors(frac_coords, lattice[crystal], centre, neighbour, image)
         dist = vector.norm(dim=1)
         return cls(
             centre=centre,
             neighbour=neighbour,
             reverse=torch.searchsorted(key, keys.encode(neighbour, centre, -image)),
             dist=dist,
-            direction=vector / dist.clamp_min(torch.finfo(dist.dtype).tiny)[:, None],
+            direction=unit_vectors(vector),
         )
+
+
+def edge_vectors(
+    frac_coords: Float[Tensor, "atoms 3"],
+    lattice: Float[Tensor, "edges 3 3"],
+    centre: Int[Tensor, " edges"],
+    neighbour: Int[Tensor, " edges"],
+    image: Float[Tensor, "edges 3"] | Int[Tensor, "edges 3"],
+) -> Float[Tensor, "edges 3"]:
+    """Vectors from centre to neighbour in A, given the lattice of each edge's crystal."""
+    step = frac_coords.index_select(0, neighbour) - frac_coords.index_select(0, centre) + image
+    return (step[:, :, None] * lattice).sum(1)
+
+
+def unit_vectors(vectors: Float[Tensor, "edges 3"]) -> Float[Tensor, "edges 3"]:
+    """Directions of vectors; a zero vector stays zero."""
+    return vectors / vectors.norm(dim=1, keepdim=True).clamp_min(torch.finfo(vectors.dtype).tiny)
+
+
+def match_reverse(
+    edge_index: Int[Tensor, "2 edges"], image: Int[Tensor, "edges 3"], num_atoms: int
+) -> Int[Tensor, "2 pairs"]:
+    """Pairs of edges that are each other's way back; edges whose way back is not in the graph are left out.
+
+    Args:
+        edge_index: Row 0 the neighbour, row 1 the centre; each edge occurs once.
+        image: Whole numbers.
+        num_atoms: Number of atoms.
+
+    Returns:
+        Each such edge once in row 0, with its way back in row 1.
+    """
+    neighbour, centre = edge_index
+    keys = _EdgeKeys.fit(num_atoms, image)
+    key, order = keys.encode(centre, neighbour, image).sort()
+    back = keys.encode(neighbour, centre, -image)
+    place = torch.searchsorted(key, back)
+    present = (torch.cat([key, key.new_full((1,), -1)])[place] == back).nonzero().squeeze(1)
+    return torch.stack([present, order[place[present]]])
 
 
 class _EdgeKeys(NamedTuple):
@@ -75,6 +112,10 @@ class _EdgeKeys(NamedTuple):
 
     num_atoms: int
     reach: int
+
+    @classmethod
+    def fit(cls, num_atoms: int, image: Tensor) -> _EdgeKeys:
+        return cls(num_atoms, int(image.abs().max()) if len(image) else 0)
 
     def encode(self, centre: Tensor, neighbour: Tensor, image: Tensor) -> Tensor:
         key = centre * self.num_atoms + neighbour

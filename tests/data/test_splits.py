@@ -3,7 +3,7 @@ import logging
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from matwheel.data.catalogue import load
@@ -16,6 +16,7 @@ def parts(split: SplitRows) -> list[list[int]]:
     return [rows.tolist() for rows in (split.train, split.val, split.test, split.labelled)]
 
 
+@settings(deadline=None)
 @given(st.integers(3, 300), st.integers(0, 5), st.sampled_from([0.05, 0.1, 0.5, 1.0]))
 def test_random_split_uses_every_row_once(n, seed, fraction):
     split = RandomSplit(seed=seed).split(numbered_table(n), fraction)

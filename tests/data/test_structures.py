@@ -1,5 +1,6 @@
 import contextlib
 import json
+import time
 
 import numpy as np
 import pytest
@@ -148,6 +149,18 @@ def test_bad_structures_have_a_reason(name):
     assert len(str(caught.value)) <= 200
 
 
+def test_cifs_that_would_take_minutes_are_refused_at_once():
+    head, sites = str(CifWriter(ROCK_SALT, symprec=0.01)).split("_atom_site_occupancy\n")
+    site = sites.splitlines()[0]
+    text = head + "_atom_site_occupancy\n" + "\n".join(site.replace("Na0", f"Na{k}") for k in range(100))
+    start = time.perf_counter()
+    with pytest.raises(BadStructureError, match="19200 images of sites"):
+        parse_structure(text, "a")
+    with pytest.raises(BadStructureError, match="line of 500"):
+        parse_structure(text + "\n_note " + "'" * 500_000, "a")
+    assert time.perf_counter() - start < 10
+
+
 def test_dictionaries_name_no_code():
     """pymatgen's decoder imports the module a property names; a structure must not run anything."""
     content = CAESIUM_CHLORIDE.as_dict()
@@ -186,7 +199,7 @@ SHARDS = st.sampled_from(
 )
 
 
-@settings(max_examples=150, deadline=2000)
+@settings(max_examples=150, deadline=10_000)
 @given(st.data())
 def test_damaged_text_is_read_or_refused(data):
     text = data.draw(st.sampled_from(TEXTS))
@@ -204,7 +217,7 @@ def test_damaged_text_is_read_or_refused(data):
         assert ((crystal.frac_coords >= 0) & (crystal.frac_coords < 1)).all()
 
 
-@settings(max_examples=100, deadline=1000)
+@settings(max_examples=100, deadline=10_000)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),

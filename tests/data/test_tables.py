@@ -336,7 +336,7 @@ CELLS = st.one_of(
     st.text(max_size=8),
     st.floats().map(str),
 )
-FUZZ = settings(max_examples=60, deadline=3000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FUZZ = settings(max_examples=60, deadline=10_000, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def read_or_refuse(path) -> None:

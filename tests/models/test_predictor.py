@@ -1,3 +1,4 @@
+import csv
 from pathlib import Path
 
 import lightning as L
@@ -5,10 +6,227 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger
 from torch import nn
 
 from matwheel.data.crystal import Crystal, CrystalTable
-from matwheel.data.graphs import CrystalGraphs
+from matwheel.data.module import CrystalDataModule
+from matwheel.data.splits import RandomSplit
 from matwheel.data.targets import TargetTransform
 from matwheel.models.predictor import PropertyPredictor
 from matwheel.nn.cgcnn import CGCNN
+
+
+def make_table(n: int = 24) -> CrystalTable:
+    """Crystals whose property is a smooth function of their elements."""
+    rng = np.random.default_rng(0)
+    numbers = [rng.integers(3, 60, 1 + row % 3) for row in range(n)]
+    return CrystalTable.from_crystals(
+        Crystal(
+            f"c{row}", np.eye(3) * rng.uniform(3, 5), rng.random((len(z), 3)), z, {"y": float(np.exp(z.mean() / 30))}
+        )
+        for row, z in enumerate(numbers)
+    )
+
+
+@pytest.fixture(scope="session")
+def table_path(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("predictor") / "table.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "structure", "y"])
+        writer.writerows([c.id, c.to_structure().to(fmt="cif"), c.properties["y"]] for c in make_table())
+    return path
+
+
+@pytest.fixture
+def data(table_path) -> CrystalDataModule:
+    return CrystalDataModule(
+        str(table_path),
+        target="y",
+        split=RandomSplit(0.5, 0.25, 0.25),
+        batch_size=4,
+        cache_dir=table_path.parent / "cache",
+    )
+
+
+def make_predictor(**options) -> PropertyPredictor:
+    torch.manual_seed(0)
+    return PropertyPredictor(CGCNN(hidden_dim=8, num_convs=1, head_dim=8), **options)
+
+
+def make_trainer(folder: Path, epochs: int = 4, callbacks=(), **options) -> L.Trainer:
+    return L.Trainer(
+        accelerator="cpu",
+        max_epochs=epochs,
+        default_root_dir=folder,
+        logger=CSVLogger(folder),
+        callbacks=list(callbacks),
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        log_every_n_steps=1,
+        **options,
+    )
+
+
+def test_a_fit_logs_errors_in_the_users_units(data, tmp_path):
+    predictor, trainer = make_predictor(), make_trainer(tmp_path, enable_checkpointing=False)
+    trainer.fit(predictor, data)
+    logged = dict(trainer.callback_metrics)
+    assert {"train/loss", "val/loss", "val/mae", "val/rmse", "val/r2"} <= set(logged)
+    (tested,) = trainer.test(predictor, data, verbose=False)
+    assert set(tested) == {"test/loss", "test/mae", "test/rmse", "test/r2"}
+    predictions = trainer.predict(predictor, data)
+    rows = torch.cat([p.row for p in predictions])
+    assert rows.tolist() == list(range(24))
+    value = torch.cat([p.value for p in predictions]).double().numpy()
+    truth = data.table.properties["y"]
+    for prefix, part, metrics in (("val/", data.val_rows, logged), ("test/", data.test_rows, tested)):
+        error = value[part] - truth[part]
+        assert float(metrics[prefix + "mae"]) == pytest.approx(np.abs(error).mean(), rel=1e-4)
+        assert float(metrics[prefix + "rmse"]) == pytest.approx(np.sqrt((error**2).mean()), rel=1e-4)
+        r2 = 1 - (error**2).sum() / ((truth[part] - truth[part].mean()) ** 2).sum()
+        assert float(metrics[prefix + "r2"]) == pytest.approx(r2, rel=1e-3, abs=1e-4)
+
+
+@pytest.mark.parametrize("loss", ["l1", "huber", "mse"])
+def test_learns(data, tmp_path, loss):
+    predictor = make_predictor(loss=loss, learning_rate=1e-2)
+    trainer = make_trainer(tmp_path, epochs=25, enable_checkpointing=False)
+    trainer.fit(predictor, data)
+    predictions = trainer.predict(predictor, data)
+    value, truth = torch.cat([p.value for p in predictions]).numpy(), data.table.properties["y"]
+    train = data.train_rows
+    dummy = np.abs(np.median(truth[train]) - truth[train]).mean()
+    assert np.abs(value[train] - truth[train]).mean() < 0.6 * dummy
+
+
+def test_transform_is_fitted_on_the_training_rows_and_travels_in_the_checkpoint(data, tmp_path):
+    predictor, trainer = make_predictor(), make_trainer(tmp_path, epochs=1)
+    trainer.fit(predictor, data)
+    expected = TargetTransform("log")
+    expected.fit(torch.from_numpy(data.table.properties["y"][data.train_rows]))
+    for mine, theirs in zip(predictor.transform.buffers(), expected.buffers(), strict=True):
+        torch.testing.assert_close(mine, theirs)
+    checkpoint = torch.load(trainer.checkpoint_callback.best_model_path, weights_only=True)
+    assert checkpoint["hyper_parameters"].keys() == {"loss", "learning_rate", "weight_decay", "schedule"}
+    fresh = make_predictor()
+    fresh.load_state_dict(checkpoint["state_dict"])
+    torch.testing.assert_close(fresh.transform.mean, expected.mean)
+
+
+@pytest.mark.parametrize("average", [False, True])
+def test_best_checkpoint_reproduces_the_logged_metric(data, tmp_path, average):
+    best = ModelCheckpoint(tmp_path, filename="best", monitor="val/mae")
+    callbacks = [best, EarlyStopping("val/mae", patience=50)]
+    callbacks += [EMAWeightAveraging(decay=0.9)] if average else []
+    trainer = make_trainer(tmp_path, epochs=8, callbacks=callbacks)
+    trainer.fit(make_predictor(learning_rate=2e-2), data)
+    history = [float(v) for v in logged_column(Path(trainer.logger.log_dir), "val/mae")]
+    assert len(history) == 8
+    assert float(best.best_model_score) == pytest.approx(min(history), rel=1e-6)
+    fresh = make_trainer(tmp_path, enable_checkpointing=False)
+    (measured,) = fresh.validate(make_predictor(), data, ckpt_path=tmp_path / "best.ckpt", verbose=False)
+    assert measured["val/mae"] == pytest.approx(float(best.best_model_score), rel=1e-5)
+    state = torch.load(tmp_path / "best.ckpt", weights_only=True)
+    # With averaging the checkpoint holds two states: the average, which was validated, and the one to train on.
+    assert ("current_model_state" in state) == average
+    if average:
+        name = "network.convs.0.sum_norm.running_mean"
+        assert not torch.equal(state["state_dict"][name], state["current_model_state"][name])
+
+
+def logged_column(folder: Path, name: str) -> list[str]:
+    with (folder / "metrics.csv").open() as file:
+        return [row[name] for row in csv.DictReader(file) if row[name]]
+
+
+def test_averages_start_from_the_fitted_transform(data, tmp_path):
+    # The averaged copy is made before the transform is fitted: the first update must bring it along.
+    predictor = make_predictor()
+    trainer = make_trainer(tmp_path, epochs=2, callbacks=[EMAWeightAveraging(decay=0.9)], enable_checkpointing=False)
+    trainer.fit(predictor, data)
+    expected = TargetTransform("log")
+    expected.fit(torch.from_numpy(data.table.properties["y"][data.train_rows]))
+    for mine, theirs in zip(predictor.transform.buffers(), expected.buffers(), strict=True):
+        torch.testing.assert_close(mine, theirs)
+    assert bool(predictor.transform.fitted)
+
+
+def test_resumed_training_equals_uninterrupted(data, tmp_path):
+    def fit(folder, epochs, ckpt_path=None):
+        predictor = make_predictor(schedule="constant")
+        last = ModelCheckpoint(folder, save_last=True)
+        trainer = make_trainer(folder, epochs, [last, EMAWeightAveraging(decay=0.9)], num_sanity_val_steps=0)
+        data.batch_size = 12  # one batch per epoch: shuffling cannot tell the runs apart
+        trainer.fit(predictor, data, ckpt_path=ckpt_path)
+        return predictor.state_dict()
+
+    straight = fit(tmp_path / "a", 4)
+    fit(tmp_path / "b", 2)
+    resumed = fit(tmp_path / "c", 4, tmp_path / "b" / "last.ckpt")
+    for name, value in straight.items():
+        torch.testing.assert_close(resumed[name], value, atol=1e-5, rtol=1e-4)
+
+
+def test_weights_scale_the_loss(data, tmp_path):
+    predictor = make_predictor()
+    make_trainer(tmp_path, epochs=1, enable_checkpointing=False).fit(predictor, data)
+    batch = next(iter(data.train_dataloader()))
+    predictor.eval()
+    predictor.log = lambda *args, **kwargs: None
+    with torch.no_grad():
+        errors = (predictor.network(batch) - predictor.transform(batch.target)).abs()
+        batch.weight = torch.tensor([1.0, 0.0, 0.5, 2.0])
+        torch.testing.assert_close(predictor.training_step(batch), (errors * batch.weight).mean())
+
+
+def test_missing_targets_are_named(data, tmp_path):
+    trainer = make_trainer(tmp_path, epochs=1, enable_checkpointing=False)
+    data.prepare_data()
+    data.setup("fit")
+    row = int(data.val_rows[0])
+    data.use_training()
+    data._per_crystal["target"][row] = torch.nan
+    with pytest.raises(ValueError, match=f"part of validation or test: {data.table.ids[row]}$"):
+        trainer.fit(make_predictor(), data)
+
+
+def test_a_loss_that_is_not_finite_names_the_crystals(data, tmp_path):
+    class Diverged(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.Parameter(torch.tensor(1.0))
+
+        def forward(self, batch):
+            return torch.where(batch.row == bad, torch.nan, self.scale * batch.num_atoms)
+
+    data.prepare_data()
+    data.setup("fit")
+    bad = int(data.train_rows[3])
+    trainer = make_trainer(tmp_path, epochs=1, enable_checkpointing=False, num_sanity_val_steps=0)
+    with pytest.raises(ValueError, match=rf"training loss of {data.table.ids[bad]} is not finite"):
+        trainer.fit(PropertyPredictor(Diverged()), data)
+
+
+def test_an_untrained_predictor_is_refused(data, tmp_path):
+    trainer = make_trainer(tmp_path)
+    for run in (trainer.test, trainer.predict):
+        with pytest.raises(ValueError, match="never trained"):
+            run(make_predictor(), data)
+
+
+def test_one_crystal_to_test_gives_no_r2(table_path, tmp_path):
+    data = CrystalDataModule(str(table_path), target="y", split=RandomSplit(0.7, 0.26, 0.04), cache_dir=tmp_path)
+    trainer = make_trainer(tmp_path, epochs=1, enable_checkpointing=False)
+    predictor = make_predictor()
+    trainer.fit(predictor, data)
+    (tested,) = trainer.test(predictor, data, verbose=False)
+    assert len(data.test_rows) == 1
+    assert np.isnan(tested["test/r2"])
+    assert np.isfinite(tested["test/mae"])
+
+
+def test_unknown_loss_is_refused():
+    with pytest.raises(ValueError, match="choose one of mse, l1, huber"):
+        make_predictor(loss="mae")
