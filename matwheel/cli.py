@@ -10,8 +10,10 @@ import subprocess
 import sys
 from collections import Counter
 from importlib.metadata import version
+from netrc import NetrcParseError, netrc
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlparse
 
 import lightning as L
 import torch
@@ -98,6 +100,16 @@ class MatWheelCLI(LightningCLI):
             "same name continues an interrupted flywheel.",
         )
 
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Commands, each with the trainer's arguments that are not options."""
+        commands = LightningCLI.subcommands()
+        return {**commands, "predict": commands["predict"] | {"return_predictions"}}
+
+    def predict(self, **options: Any) -> None:
+        """Predict without keeping what is predicted in memory: it is written to files."""
+        self.trainer.predict(**options, return_predictions=False)
+
     def _parse_ckpt_path(self) -> None:
         """Hyperparameters in a checkpoint must not silently beat what the user asks for."""
 
@@ -155,17 +167,26 @@ def _with_csv(configured: Any, name: str) -> list[Logger]:
 
 def _prepare_wandb(options: Namespace, name: str) -> None:
     """Group a run's stages; record it on disk where no account is configured."""
-    import wandb
-
     options["group"] = options.get("group") or name
     options["job_type"] = options.get("job_type") or "predictor"
     options["save_dir"] = str(RUNS / name)
-    if not os.environ.get("WANDB_MODE") and not wandb.api.api_key and not options.offline:
+    if not options.offline and not os.environ.get("WANDB_MODE") and not _has_wandb_account():
         log.warning("no W&B account is configured: the run is recorded offline (wandb sync uploads it later)")
         options["offline"] = True
     if options.offline and options.log_model:
         log.warning("checkpoints are not uploaded to W&B from an offline run")
         options["log_model"] = False
+
+
+def _has_wandb_account() -> bool:
+    """Whether a key is set in the environment or was stored by `wandb login`."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname
+    try:
+        return netrc(os.environ.get("NETRC")).authenticators(host or "") is not None
+    except (FileNotFoundError, NetrcParseError):
+        return False
 
 
 def _default_name(subcommand: str, options: Namespace) -> str:

@@ -1,4 +1,4 @@
-"""Graphs of a table of crystals as flat arrays: built once, cached on disk memory-mapped, batched without Python loops."""
+"""Graphs of a table of crystals as flat arrays: built once, cached on disk, batched without Python loops."""
 
 from __future__ import annotations
 

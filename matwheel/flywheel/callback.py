@@ -145,6 +145,12 @@ class Flywheel(Callback):
         """Seed the epoch as in the other arms."""
         self._seeding.on_train_epoch_start(trainer, pl_module)
 
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Seed the batch as in the other arms."""
+        self._seeding.on_train_batch_start(trainer, pl_module, batch, batch_idx)
+
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Evaluate the best checkpoint, and report."""
         assert self._wheel is not None
@@ -190,7 +196,7 @@ class Flywheel(Callback):
             load_weights(pl_module, finished.folder / BEST)
             trainer.fit_loop.max_epochs = 0
             trainer.num_sanity_val_steps = 0
-        seed_all(derive_seed(wheel.seed, "predictor"))
+        seed_all(self._seeding.seed)
         self._started = time.perf_counter()
 
     def _add(self, row: ResultRow) -> None:

@@ -172,6 +172,7 @@ class Ledger:
             partial.rename(folder)
         self._record(name, replace(record, status="finished", seconds=seconds, metrics=metrics))
         self.processes.barrier()
+        log.info("stage %s: finished in %.1f s", name, seconds)
         return StageResult(key, folder, metrics, seconds, skipped=False)
 
     def finished(self, name: str, config: Json, inputs: Mapping[str, str], seed: int) -> StageResult | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import random
 import time
 import warnings
@@ -21,15 +22,26 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from lightning.pytorch.strategies import DDPStrategy, ParallelStrategy
 from lightning.pytorch.strategies.strategy import Strategy
+from torch.utils.data import RandomSampler
 
 from matwheel.flywheel.ledger import derive_seed
 
 BEST = "best.ckpt"
 LAST = "last.ckpt"
+_EXPECTED_WARNINGS = (
+    ".*exists and is not empty.*",  # an interrupted attempt is continued in its folder
+    ".*in eval mode at the start of training.*",  # the prior keeps its autoencoder so
+    ".*smaller than the logging interval.*",  # everything is logged once per epoch
+    ".*does not have many workers.*",  # batches are slices of arrays in memory
+    ".*LeafSpec.*is deprecated.*",
+)
 
 
 class SeededEpochs(Callback):
-    """Seeds every epoch by its number, so that a resumed training sees the same random numbers as an unbroken one.
+    """Seeds every epoch and batch by its number, so that a resumed training equals an unbroken one.
+
+    The order of an epoch gets a generator of its own, because Lightning makes the iterator of a first epoch earlier
+    than those of later ones.
 
     Args:
         seed: Seed of the training.
@@ -39,10 +51,19 @@ class SeededEpochs(Callback):
         self.seed = seed
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Seed this epoch; processes differ."""
-        L.seed_everything(
-            derive_seed(self.seed, f"epoch {trainer.current_epoch} of {trainer.global_rank}"), verbose=False
-        )
+        """Seed the order of this epoch."""
+        sampler = getattr(trainer.train_dataloader, "sampler", None)
+        if isinstance(sampler, RandomSampler):
+            sampler.generator = torch.Generator().manual_seed(self._seed(trainer, "order"))
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Seed this batch."""
+        seed_all(self._seed(trainer, f"batch {batch_idx}"))
+
+    def _seed(self, trainer: L.Trainer, purpose: str) -> int:
+        return derive_seed(self.seed, f"epoch {trainer.current_epoch} {purpose} process {trainer.global_rank}")
 
 
 def seed_all(seed: int) -> None:
@@ -81,23 +102,24 @@ class StageTrainers:
             **options: Further arguments of the trainer.
         """
         loggers: list[Logger] = [CSVLogger(folder, name="logs"), *self._wandb(folder, stage)]
-        trainer = L.Trainer(
-            default_root_dir=folder,
-            logger=loggers,
-            callbacks=list(callbacks),
-            enable_model_summary=False,
-            enable_checkpointing=any(isinstance(callback, ModelCheckpoint) for callback in callbacks),
-            num_sanity_val_steps=0,
-            **self._hardware(),
-            **options,
-        )
-        try:
-            yield trainer
-        finally:
-            if len(loggers) > 1 and trainer.is_global_zero:
-                import wandb
+        with _quiet():
+            trainer = L.Trainer(
+                default_root_dir=folder,
+                logger=loggers,
+                callbacks=list(callbacks),
+                enable_model_summary=False,
+                enable_checkpointing=any(isinstance(callback, ModelCheckpoint) for callback in callbacks),
+                num_sanity_val_steps=0,
+                **self._hardware(),
+                **options,
+            )
+            try:
+                yield trainer
+            finally:
+                if len(loggers) > 1 and trainer.is_global_zero:
+                    import wandb
 
-                wandb.finish()  # else the next logger of this process would write into the same run
+                    wandb.finish()  # else the next logger of this process would write into the same run
 
     def fit(
         self,
@@ -133,19 +155,17 @@ class StageTrainers:
             filename=Path(BEST).stem,
             monitor=monitor,
             mode=mode,
-            save_last=True,
             enable_version_counter=False,
         )
-        callbacks = [*copy.deepcopy(list(callbacks)), SeededEpochs(seed), checkpoint]
+        latest = ModelCheckpoint(
+            dirpath=folder, filename=Path(LAST).stem, save_on_train_epoch_end=True, enable_version_counter=False
+        )
+        callbacks = [*copy.deepcopy(list(callbacks)), SeededEpochs(seed), checkpoint, latest]
         seed_all(seed)
         with self.trainer(folder, stage, callbacks, **options) as trainer:
             last = folder / LAST
             clock = time.perf_counter()
-            with warnings.catch_warnings():
-                # The folder holds what an interrupted attempt left; the prior keeps its autoencoder in evaluation mode.
-                warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
-                warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
-                trainer.fit(model, datamodule=data, ckpt_path=last if last.is_file() else None)
+            trainer.fit(model, datamodule=data, ckpt_path=last if last.is_file() else None)
             metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
             if checkpoint.best_model_score is not None:
                 metrics["best"] = float(checkpoint.best_model_score)
@@ -187,6 +207,23 @@ class StageTrainers:
             )
             for logger in configured[:1]
         ]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what Lightning says at the start and end of every fit, and its warnings about what is meant to be so."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "matwheel.writers")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            for message in _EXPECTED_WARNINGS:
+                warnings.filterwarnings("ignore", message=message)
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 class _SameProcesses(LightningEnvironment):

@@ -1,14 +1,15 @@
 """Sums over pairs of edges that meet at an atom, without ever listing the pairs.
 
 Networks with angles couple each edge t at an atom to the other edges s there through Legendre polynomials of the angle
-between them, P_l(u_t . u_s). Listing the pairs ("triplets") costs the square of the number of neighbours in time and memory.
-The addition theorem factorises the polynomial over spherical harmonics, P_l(u . v) = sum_m C_lm(u) C_lm(v), so the edges are
-first summed into moments of their atom and the moments then evaluated along each edge: the same numbers at a cost linear in
-the number of edges.
+between them, P_l(u_t . u_s). Listing the pairs ("triplets") costs the square of the number of neighbours in time and
+memory. The addition theorem factorises the polynomial over spherical harmonics, P_l(u . v) = sum_m C_lm(u) C_lm(v), so
+the edges are first summed into moments of their atom and the moments then evaluated along each edge: the same numbers
+at a cost linear in the number of edges.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -27,11 +28,13 @@ class Star(NamedTuple):
         harmonics: [atoms, slots, degrees^2], spherical harmonics of the edge directions; zero where a slot is empty.
         slot: [edges] int64, where each edge sits among the atoms x slots rows.
         edge: [atoms x slots] int64, the edge in each slot; any edge where the slot is empty.
+        num_degrees: Degrees l = 0 .. num_degrees - 1.
     """
 
     harmonics: Tensor
     slot: Tensor
     edge: Tensor
+    num_degrees: int
 
     @classmethod
     def build(
@@ -59,7 +62,7 @@ class Star(NamedTuple):
         edge[slot] = torch.arange(len(atom), device=atom.device)
         harmonics = spherical_harmonics(directions, num_degrees)
         padded = harmonics.new_zeros(num_atoms * slots, num_degrees**2).index_copy_(0, slot, harmonics)
-        return cls(padded.view(num_atoms, slots, num_degrees**2), slot, edge)
+        return cls(padded.view(num_atoms, slots, num_degrees**2), slot, edge, num_degrees)
 
     def pad(self, x: Float[Tensor, "edges channels"]) -> Float[Tensor, "atoms slots channels"]:
         """Rows of edges in their slots; an empty slot holds any row, its harmonics are zero."""
@@ -68,16 +71,14 @@ class Star(NamedTuple):
 
 
 class AngularCoupling(NamedTuple):
-    """The matrices P_l(u_t . u_s) between edges t and s at the same atom, in factorised form, and a matching of edges.
+    """The matrices P_l(u_t . u_s) between edges t and s at the same atom, in factorised form.
 
-    A network leaves out one pair of each edge (the edge itself, or its way back). Its polynomials have the constant values
-    P_l(+-1), so by linearity the network can subtract it: `expand` and `contract` handle the matching as one more matrix,
-    after those of the degrees.
+    One pair of each edge is usually left out: the edge itself or its way back, where P_l is 1 or (-1)^l.
 
     Attributes:
         source: Edges s.
         target: Edges t.
-        matching: [2, pairs] int64, pairs (t, s); each t and each s occurs at most once.
+        matching: [2, pairs] int64, the pairs (t, s) to leave out; each t and each s occurs at most once.
     """
 
     source: Star
@@ -85,71 +86,98 @@ class AngularCoupling(NamedTuple):
     matching: Tensor
 
     def expand(self, x: Float[Tensor, "sources channels"]) -> Float[Tensor, "degrees+1 targets channels"]:
-        """`out[l, t] = sum over s of P_l(u_t . u_s) x[s]`, and last `x[s]` of the matching edge, or zero.
+        """`out[l, t] = sum over s of P_l(u_t . u_s) x[s]`, and last the `x[s]` to leave out.
 
-        Gradients flow to x alone.
+        The caller subtracts it: what follows is linear in the degrees, so that this costs nothing there. Gradients flow
+        to x alone.
         """
-        out: Tensor = _Expand.apply(x, self)
+        out: Tensor = _Expand.apply(x, self)  # type: ignore[no-untyped-call]
         return out
 
-    def contract(self, z: Float[Tensor, "degrees+1 targets channels"]) -> Float[Tensor, "sources channels"]:
-        """The transpose of `expand`: `out[s] = sum over t and l of P_l(u_t . u_s) z[l, t]`, plus `z[-1, t]` of the match.
+    def convolve(
+        self,
+        x: Float[Tensor, "sources channels"],
+        radial: Float[Tensor, "sources degrees*radial"],
+        maps: Float[Tensor, "degrees radial channels"],
+    ) -> Float[Tensor, "targets channels"]:
+        """`out[t] = sum over s and l of P_l(u_t . u_s) (radial[s, l] @ maps[l]) * x[s]`, less pairs that are ways back.
 
-        Gradients flow to z alone.
+        Gradients flow to x and maps.
         """
-        out: Tensor = _Contract.apply(z, self)
+        out: Tensor = _Convolve.apply(x, radial, maps, self)  # type: ignore[no-untyped-call]
         return out
 
 
 class _Expand(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, coupling: AngularCoupling) -> Tensor:
-        ctx.coupling = coupling
-        return _expand(x, coupling)
+        source, target, (t, s) = ctx.coupling = coupling
+        moments = torch.bmm(source.harmonics.transpose(1, 2), source.pad(x))
+        out = x.new_empty(target.num_degrees + 1, len(target.slot), x.shape[1])
+        for degree in range(target.num_degrees):
+            torch.index_select(_evaluate(moments, target, degree), 0, target.slot, out=out[degree])
+        out[-1].zero_().index_copy_(0, t, x.index_select(0, s))
+        return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return _contract(grad, ctx.coupling), None
+        source, target, (t, s) = ctx.coupling
+        moments = torch.cat([_moments(grad[degree], target, degree) for degree in range(target.num_degrees)], dim=1)
+        grad_x = torch.bmm(source.harmonics, moments).flatten(0, 1).index_select(0, source.slot)
+        return grad_x.index_add_(0, s, grad[-1].index_select(0, t)), None
 
 
-class _Contract(Function):
+class _Convolve(Function):
+    """The weighted messages of one degree at a time: all degrees at once are several times the size of the messages."""
+
     @staticmethod
-    def forward(ctx: Any, z: Tensor, coupling: AngularCoupling) -> Tensor:
-        ctx.coupling = coupling
-        return _contract(z, coupling)
+    def forward(ctx: Any, x: Tensor, radial: Tensor, maps: Tensor, coupling: AngularCoupling) -> Tensor:
+        ctx.save_for_backward(x, radial, maps)
+        source, target, (t, s) = ctx.coupling = coupling
+        moments = torch.cat(
+            [
+                _moments((columns @ weight).mul_(x), source, degree)
+                for degree, (columns, weight) in enumerate(_by_degree(radial, maps))
+            ],
+            dim=1,
+        )
+        out = torch.bmm(target.harmonics, moments).flatten(0, 1).index_select(0, target.slot)
+        back = (radial @ _alternate(maps)).mul_(x)
+        return out.index_add_(0, t, back.index_select(0, s), alpha=-1)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return _expand(grad, ctx.coupling), None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, Tensor, None]:
+        x, radial, maps = ctx.saved_tensors
+        source, target, (t, s) = ctx.coupling
+        moments = torch.bmm(target.harmonics.transpose(1, 2), target.pad(grad))
+        back = torch.zeros_like(x).index_copy_(0, s, grad.index_select(0, t)).neg_()
+        grad_x = (radial @ _alternate(maps)).mul_(back)
+        grad_maps = _alternate((radial.t() @ back.mul_(x)).view_as(maps)).view_as(maps)
+        for degree, (columns, weight) in enumerate(_by_degree(radial, maps)):
+            weighted = _evaluate(moments, source, degree).index_select(0, source.slot)
+            grad_x.addcmul_(columns @ weight, weighted)
+            grad_maps[degree] += columns.t() @ weighted.mul_(x)
+        return grad_x, None, grad_maps, None
 
 
-def _expand(x: Tensor, coupling: AngularCoupling) -> Tensor:
-    source, target, (t, s) = coupling
-    moments = torch.bmm(source.harmonics.transpose(1, 2), source.pad(x))
-    degrees = _degrees(target)
-    out = x.new_empty(len(degrees) + 1, len(target.slot), x.shape[1])
-    for degree, columns in enumerate(degrees):
-        values = torch.bmm(target.harmonics[:, :, columns], moments[:, columns]).flatten(0, 1)
-        torch.index_select(values, 0, target.slot, out=out[degree])
-    out[-1].zero_().index_copy_(0, t, x.index_select(0, s))
-    return out
+def _moments(x: Tensor, star: Star, degree: int) -> Tensor:
+    """Sum over the edges of each atom, times their harmonics of one degree."""
+    return torch.bmm(star.harmonics[:, :, degree**2 : (degree + 1) ** 2].transpose(1, 2), star.pad(x))
 
 
-def _contract(z: Tensor, coupling: AngularCoupling) -> Tensor:
-    source, target, (t, s) = coupling
-    moments = torch.cat(
-        [
-            torch.bmm(target.harmonics[:, :, columns].transpose(1, 2), target.pad(z[degree]))
-            for degree, columns in enumerate(_degrees(target))
-        ],
-        dim=1,
-    )
-    out = torch.bmm(source.harmonics, moments).flatten(0, 1).index_select(0, source.slot)
-    return out.index_add_(0, s, z[-1].index_select(0, t))
+def _evaluate(moments: Tensor, star: Star, degree: int) -> Tensor:
+    """Value of the moments of one degree along the edges, in their slots."""
+    columns = slice(degree**2, (degree + 1) ** 2)
+    return torch.bmm(star.harmonics[:, :, columns], moments[:, columns]).flatten(0, 1)
 
 
-def _degrees(star: Star) -> list[slice]:
-    num_degrees = round(star.harmonics.shape[2] ** 0.5)
-    return [slice(degree**2, (degree + 1) ** 2) for degree in range(num_degrees)]
+def _by_degree(radial: Tensor, maps: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    return zip(radial.view(len(radial), *maps.shape[:2]).unbind(1), maps, strict=True)
+
+
+def _alternate(maps: Tensor) -> Tensor:
+    """Weights of all degrees below each other, those of odd degrees negative: P_l(-1) = (-1)^l."""
+    sign = 1 - 2 * (torch.arange(len(maps), device=maps.device) % 2)
+    return (maps * sign[:, None, None]).flatten(0, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import torch
@@ -78,14 +79,15 @@ class BesselBasis(nn.Module):
         x = dist / self.cutoff
         # sinc: sin(w x) / x = w sinc(w x / pi) is finite at x = 0.
         waves = self.frequencies * torch.sinc(x[:, None] * (self.frequencies / math.pi))
-        return waves * self.envelope(x)[:, None]
+        envelope: Tensor = self.envelope(x)
+        return waves * envelope[:, None]
 
 
 class SphericalBesselBasis(nn.Module):
     """Radial part of DimeNet's 2-D basis (arXiv 2003.03123, eq. 6): normalised j_l(z_ln x) under u(x) / x.
 
-    The full basis is this times Y_l0 of the angle. The constant of Y_l0, sqrt((2 l + 1) / 4 pi), is included here, so that
-    what remains of the angular part is the Legendre polynomial P_l.
+    The full basis is this times Y_l0 of the angle. The constant of Y_l0, sqrt((2 l + 1) / 4 pi), is included here, so
+    that what remains of the angular part is the Legendre polynomial P_l.
 
     Args:
         num_spherical: Degrees l = 0 .. num_spherical - 1.
@@ -109,15 +111,16 @@ class SphericalBesselBasis(nn.Module):
         self.register_buffer("roots", torch.tensor(roots, dtype=torch.get_default_dtype()), persistent=False)
         self.register_buffer("norms", torch.tensor(norms, dtype=torch.get_default_dtype()), persistent=False)
 
-    def forward(self, dist: Float[Tensor, " edges"]) -> Float[Tensor, "degrees edges radial"]:
+    def forward(self, dist: Float[Tensor, " edges"]) -> Float[Tensor, "edges degrees*radial"]:
         """Basis of distances in A; the division by x is limited to distances above a millionth of the cutoff."""
         x = dist / self.cutoff
         window = (self.envelope(x) / x.clamp_min(1e-6))[:, None]
-        return torch.stack(
+        return torch.cat(
             [
                 spherical_bessel(degree, x[:, None] * roots) * (norms * window)
                 for degree, (roots, norms) in enumerate(zip(self.roots, self.norms, strict=True))
-            ]
+            ],
+            dim=1,
         )
 
 
@@ -150,7 +153,7 @@ def spherical_bessel_roots(num_degrees: int, num_roots: int) -> list[list[float]
     for degree in range(1, num_degrees):
         row = [
             float(brentq(lambda x, degree=degree: spherical_jn(degree, x), low, high, xtol=1e-13))
-            for low, high in zip(row, row[1:], strict=False)
+            for low, high in itertools.pairwise(row)
         ]
         rows.append(row[:num_roots])
     return rows

@@ -1,9 +1,10 @@
 """DimeNet++ as an encoder of crystals: messages on periodic edges, coupled by angles, to one vector per crystal.
 
-Gasteiger, Giri, Margraf, Günnemann, "Fast and Uncertainty-Aware Directional Message Passing for Non-Equilibrium Molecules",
-arXiv 2011.14115, on the edges of a crystal as in CDVAE, arXiv 2110.06197. Two differences from CDVAE: a path k -> j -> i is left
-out only where it goes back along the same edge (CDVAE also leaves out paths to other images of i), and neighbours that tie with
-the last one are kept, so that the result depends neither on the order of atoms nor on the choice of cell.
+Gasteiger, Giri, Margraf, Günnemann, "Fast and Uncertainty-Aware Directional Message Passing for Non-Equilibrium
+Molecules", arXiv 2011.14115, on the edges of a crystal as in CDVAE, arXiv 2110.06197. Two differences from CDVAE: a
+path k -> j -> i is left out only where it goes back along the same edge (CDVAE also leaves out paths to other images of
+i), and neighbours that tie with the last one are kept, so that the result depends neither on the order of atoms nor on
+the choice of cell.
 """
 
 from __future__ import annotations
@@ -31,9 +32,9 @@ class EdgeFeatures(NamedTuple):
     Attributes:
         centre: [E] int64, atom i of the edge j -> i.
         neighbour: [E] int64, atom j.
-        coupling: Angles between edges k -> j (its targets) and j -> i (its sources); ways back are matched.
+        coupling: Angles between edges k -> j (its sources) and j -> i (its targets); ways back are left out.
         radial: [E, radial], Bessel basis.
-        spherical: [degrees, E, radial], radial part of the 2-D basis.
+        spherical: [E, degrees x radial], radial part of the 2-D basis.
     """
 
     centre: Tensor
@@ -108,7 +109,8 @@ class DimeNetPlusPlus(nn.Module):
             x = block(x, edges)
             out = out + output(x, edges, num_atoms)
         total = out.new_zeros(batch.num_graphs, self.out_channels).index_add(0, batch.batch, out)
-        return total / batch.num_atoms[:, None]
+        mean: Tensor = total / batch.num_atoms[:, None]
+        return mean
 
     def _edge_features(self, batch: Batch) -> EdgeFeatures:
         keep = ((batch.edge_shell < self.max_neighbours) & (batch.edge_dist <= self.cutoff)).nonzero().squeeze(1)
@@ -119,8 +121,8 @@ class DimeNetPlusPlus(nn.Module):
         direction = unit_vectors(edge_vectors(batch.frac_coords, lattice, centre, neighbour, image))
         num_atoms = len(batch.atomic_numbers)
         coupling = AngularCoupling(
-            source=Star.build(direction, neighbour, num_atoms, self.num_spherical),
-            target=Star.build(direction, centre, num_atoms, self.num_spherical),
+            source=Star.build(direction, centre, num_atoms, self.num_spherical),
+            target=Star.build(direction, neighbour, num_atoms, self.num_spherical),
             matching=match_reverse(edge_index, image.long(), num_atoms),
         )
         dist = batch.edge_dist.index_select(0, keep)
@@ -161,10 +163,11 @@ class InteractionBlock(nn.Module):
         num_after_skip: int,
     ) -> None:
         super().__init__()
+        self.num_degrees = num_spherical
         self.dense_ji = _linear(hidden, hidden)
         self.dense_kj = _linear(hidden, hidden)
-        self.radial = _low_rank(num_radial, basis_emb, hidden)
-        self.spherical = _low_rank(num_spherical * num_radial, basis_emb, int_emb)
+        self.radial = LowRankMap(num_radial, basis_emb, hidden)
+        self.spherical = LowRankMap(num_spherical * num_radial, basis_emb, int_emb)
         self.down = _linear(hidden, int_emb, bias=False)
         self.up = _linear(int_emb, hidden, bias=False)
         self.before_skip = nn.ModuleList(Residual(hidden) for _ in range(num_before_skip))
@@ -173,8 +176,9 @@ class InteractionBlock(nn.Module):
 
     def forward(self, x: Float[Tensor, "edges hidden"], edges: EdgeFeatures) -> Float[Tensor, "edges hidden"]:
         """Updated messages."""
-        kj = silu(self.dense_kj(x)) * F.linear(edges.radial, self.radial[1].weight @ self.radial[0].weight)
-        kj = self._couple(silu(self.down(kj)), edges)
+        kj = silu(self.dense_kj(x)) * F.linear(edges.radial, self.radial())
+        maps = self.spherical().t().view(self.num_degrees, -1, self.up.in_features)
+        kj = edges.coupling.convolve(silu(self.down(kj)), edges.spherical, maps)
         h = silu(self.dense_ji(x)).add_(silu(self.up(kj)))
         for layer in self.before_skip:
             h = layer(h)
@@ -182,15 +186,6 @@ class InteractionBlock(nn.Module):
         for layer in self.after_skip:
             x = layer(x)
         return x
-
-    def _couple(self, kj: Float[Tensor, "edges int"], edges: EdgeFeatures) -> Float[Tensor, "edges int"]:
-        degrees, _, radial = edges.spherical.shape
-        maps = (self.spherical[1].weight @ self.spherical[0].weight).t().view(degrees, radial, -1)
-        per_degree = torch.bmm(edges.spherical, maps)
-        # P_l(-1) = (-1)^l: the alternating sum over degrees is what the way back would contribute.
-        sign = torch.tensor([-1.0, 1.0], dtype=kj.dtype, device=kj.device).repeat(degrees)[:degrees]
-        back = (edges.spherical * sign[:, None, None]).transpose(0, 1).flatten(1) @ maps.flatten(0, 1)
-        return edges.coupling.contract(torch.cat([per_degree, back[None]]) * kj)
 
 
 class OutputBlock(nn.Module):
@@ -226,7 +221,21 @@ class Residual(nn.Module):
 
     def forward(self, x: Float[Tensor, "rows features"]) -> Float[Tensor, "rows features"]:
         """The sum."""
-        return silu(self.second(silu(self.first(x)))).add_(x)
+        update = silu(self.second(silu(self.first(x))))
+        return update.add_(x)
+
+
+class LowRankMap(nn.Module):
+    """Linear map of a basis of low rank, applied as one matrix."""
+
+    def __init__(self, in_features: int, rank: int, out_features: int) -> None:
+        super().__init__()
+        self.first = _linear(in_features, rank, bias=False)
+        self.second = _linear(rank, out_features, bias=False)
+
+    def forward(self) -> Float[Tensor, "out in"]:
+        """The matrix."""
+        return self.second.weight @ self.first.weight
 
 
 def _linear(in_features: int, out_features: int, bias: bool = True) -> nn.Linear:
@@ -235,7 +244,3 @@ def _linear(in_features: int, out_features: int, bias: bool = True) -> nn.Linear
     if bias:
         nn.init.zeros_(linear.bias)
     return linear
-
-
-def _low_rank(in_features: int, rank: int, out_features: int) -> nn.Sequential:
-    return nn.Sequential(_linear(in_features, rank, bias=False), _linear(rank, out_features, bias=False))

@@ -1,8 +1,8 @@
 """GemNet-T as a decoder of crystals: messages on edges, coupled by angles, to one vector and type logits per atom.
 
-Gasteiger, Becker, Günnemann, "GemNet: Universal Directional Graph Neural Networks for Molecules", arXiv 2106.08903, in the
-variant with triplets only and direct (not conservative) vector output, conditioned on a latent per crystal as in CDVAE,
-arXiv 2110.06197.
+Gasteiger, Becker, Günnemann, "GemNet: Universal Directional Graph Neural Networks for Molecules", arXiv 2106.08903, in
+the variant with triplets only and direct (not conservative) vector output, conditioned on a latent per crystal as in
+CDVAE, arXiv 2110.06197.
 """
 
 from __future__ import annotations
@@ -84,9 +84,7 @@ class GemNetT(nn.Module):
         self.radial_projections = RadialProjections(num_radial, num_spherical, hidden, rbf, cbf)
         self.pairs = AtomPairs(hidden, num_radial)
         self.blocks = nn.ModuleList(
-            InteractionBlock(
-                hidden, trip, bilinear, rbf, cbf, num_before_skip, num_after_skip, num_concat, num_atom
-            )
+            InteractionBlock(hidden, trip, bilinear, rbf, cbf, num_before_skip, num_after_skip, num_concat, num_atom)
             for _ in range(num_blocks)
         )
         self.outputs = nn.ModuleList(EdgeOutput(hidden, rbf, num_atom) for _ in range(num_blocks + 1))
@@ -122,9 +120,10 @@ class GemNetT(nn.Module):
         return DecoderOutput(vectors, self.type_head(h))
 
     def _embed_atoms(self, latent: Tensor, num_atoms: Tensor, atomic_numbers: Tensor) -> Tensor:
-        types, shared = self.latent_embedding.weight.split([self.atom_embedding.embedding_dim, latent.shape[1]], dim=1)
+        sizes = [self.atom_embedding.embedding_dim, latent.shape[1]]
+        types, shared = torch.split(self.latent_embedding.weight, sizes, dim=1)
         per_crystal = torch.addmm(self.latent_embedding.bias, latent, shared.t())
-        per_type = self.atom_embedding.weight @ types.t()
+        per_type: Tensor = self.atom_embedding.weight @ types.t()
         crystal = torch.repeat_interleave(torch.arange(len(num_atoms), device=num_atoms.device), num_atoms)
         return per_type.index_select(0, atomic_numbers - 1) + per_crystal.index_select(0, crystal)
 

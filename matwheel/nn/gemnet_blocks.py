@@ -15,9 +15,15 @@ from matwheel.nn.angular import AngularCoupling
 from matwheel.nn.layers import ACTIVATION_GAIN, RESIDUAL_GAIN, Dense, Projection, Residual, add_scaled, silu
 from matwheel.nn.symmetric_graph import SymmetricGraph
 
-RADIAL_GAIN = 16.0
-TRIPLET_GAIN = 8.0
-OUTPUT_GAIN = 14.0
+# Factors that keep the variance of a new network where messages meet a basis or are summed, in place of the fitted
+# scale factors of GemNet. Measured with the default sizes on displaced crystals of the dielectric data set; they hold
+# within a third over blocks and noise levels.
+RADIAL_GAIN = 10.0
+"""Product of a message and its radial features."""
+TRIPLET_GAIN = 6.5
+"""Sum over angles after the bilinear layer."""
+SUM_GAIN = 1.4
+"""Sum over the edges of an atom."""
 
 
 class EdgeFeatures(NamedTuple):
@@ -62,9 +68,10 @@ class RadialProjections(nn.Module):
         circular = torch.cat([circular, -circular.sum(1, keepdim=True)], 1).flatten(0, 1)
         weights = [self.embedded.weight, circular, self.shared.weight]
         features = basis @ torch.cat(weights).t()
-        embedded, circular, shared = features.split([len(weight) for weight in weights], dim=1)
+        sizes = [len(weight) for weight in weights]
+        embedded, circular, shared = torch.split(features, sizes, dim=1)
         triplet, atom, out = shared.chunk(3, dim=1)
-        return embedded, triplet, circular.unflatten(1, (self.cbf, self.num_degrees + 1)), atom, out
+        return embedded, triplet, circular.view(len(basis), self.cbf, self.num_degrees + 1), atom, out
 
 
 class TripletInteraction(nn.Module):
@@ -79,21 +86,23 @@ class TripletInteraction(nn.Module):
         self.up = Dense(bilinear, hidden)
         self.up_reverse = Dense(bilinear, hidden)
 
-    def forward(self, m: Float[Tensor, "edges hidden"], gain: float, edges: EdgeFeatures) -> Float[Tensor, "edges hidden"]:
-        """Update of gain `ACTIVATION_GAIN`, from messages of the gain given."""
+    def forward(
+        self, m: Float[Tensor, "edges hidden"], gain: float, edges: EdgeFeatures
+    ) -> Float[Tensor, "edges hidden"]:
+        """Update of gain `ACTIVATION_GAIN * RESIDUAL_GAIN`, from messages of the gain given."""
         x = self.dense(m, gain) * self.radial(edges.triplet, RADIAL_GAIN * ACTIVATION_GAIN)
         x = edges.coupling.expand(self.down(x))
         weight = self.bilinear.weight * (TRIPLET_GAIN * ACTIVATION_GAIN)
-        x = _CircularBilinear.apply(edges.circular, x, weight)
-        both = self.up(x).add_(self.up_reverse(x.index_select(0, edges.graph.reverse)))
-        return both * RESIDUAL_GAIN
+        x = _CircularBilinear.apply(edges.circular, x, weight)  # type: ignore[no-untyped-call]
+        update: Tensor = self.up(x)
+        return update.add_(self.up_reverse(x.index_select(0, edges.graph.reverse)))
 
 
 class _CircularBilinear(Function):
     """`out[e, o] = sum over i, c, l of weight[o, (i, c)] radial[e, i, l] x[l, e, c]`, some edges at a time.
 
-    The outer product [edges, i x c] in between is twenty times the size of the messages. Made and used in pieces, and made
-    again for the gradient, it stays in the processor's cache.
+    The outer product [edges, i x c] in between is many times the size of the messages. Made and used in pieces, and
+    made again for the gradient, it stays in the processor's cache.
     """
 
     @staticmethod
@@ -138,7 +147,7 @@ class AtomSum(nn.Module):
         self, m: Float[Tensor, "edges hidden"], gain: float, edges: EdgeFeatures, num_atoms: int
     ) -> tuple[Float[Tensor, "atoms hidden"], float]:
         """Update of the atoms and its gain."""
-        weighted = m * self.radial(edges.atom)
+        weighted = m * self.radial(edges.atom, SUM_GAIN)
         x = m.new_zeros(num_atoms, m.shape[1]).index_add_(0, edges.graph.centre, weighted)
         x, gain = self.dense(x, gain), ACTIVATION_GAIN
         for layer in self.layers:
@@ -162,8 +171,9 @@ class EdgeOutput(nn.Module):
         for layer in self.layers:
             x, gain = layer(x, gain)
         # out . (x * radial(r)) = (x @ (out * radial weight)) . r: no product as wide as the message.
-        weight = self.radial.weight * (self.out.weight.t() * (gain * OUTPUT_GAIN))
-        return ((x @ weight) * edges.out).sum(1)
+        weight = self.radial.weight * (self.out.weight.t() * (gain * RADIAL_GAIN))
+        length: Tensor = ((x @ weight) * edges.out).sum(1)
+        return length
 
 
 class InteractionBlock(nn.Module):
@@ -195,7 +205,8 @@ class InteractionBlock(nn.Module):
         self, h: Float[Tensor, "atoms hidden"], m: Float[Tensor, "edges hidden"], gain: float, edges: EdgeFeatures
     ) -> tuple[Float[Tensor, "atoms hidden"], Float[Tensor, "edges hidden"], float]:
         """Updated atoms (of gain 1), messages and the messages' gain."""
-        x, x_gain = self.dense(m, gain).add_(self.triplets(m, gain, edges)), ACTIVATION_GAIN * RESIDUAL_GAIN
+        update, update_gain = self.triplets(m, gain, edges), ACTIVATION_GAIN * RESIDUAL_GAIN
+        x, x_gain = add_scaled(self.dense(m, gain), ACTIVATION_GAIN, update, update_gain)
         for layer in self.before_skip:
             x, x_gain = layer(x, x_gain)
         m, gain = add_scaled(m, gain, x, x_gain)
@@ -230,4 +241,5 @@ class AtomPairs(nn.Module):
 
     def forward(self, h: Float[Tensor, "atoms hidden"], graph: SymmetricGraph) -> Float[Tensor, "edges hidden"]:
         """Sum of the mapped centre and the mapped neighbour."""
-        return self.centre(h).index_select(0, graph.centre).add_(self.neighbour(h).index_select(0, graph.neighbour))
+        pairs: Tensor = self.centre(h).index_select(0, graph.centre)
+        return pairs.add_(self.neighbour(h).index_select(0, graph.neighbour))

@@ -1,8 +1,8 @@
 """Dense layers of GemNet: no bias, orthogonal weights, activations of unit variance.
 
-Every tensor in these networks is known up to a constant factor: the activation is SiLU / 0.6, a residual sum is divided by
-sqrt(2). The layers leave the factor out of the tensor and hand it on as a number, to be multiplied into the next (small) weight
-instead: the true value is `gain * tensor`. On a CPU that saves a third of the passes over the edges.
+The activation is SiLU / 0.6 and a residual sum is divided by sqrt(2). The layers leave such constants out of the tensor
+and hand them on as a number, the gain, to be multiplied into the next (small) weight instead: the true value is
+`gain * tensor`. On a CPU that saves a third of the passes over the edges.
 """
 
 from __future__ import annotations

@@ -39,8 +39,8 @@ class SymmetricGraph(NamedTuple):
     ) -> SymmetricGraph:
         """Join each atom to its nearest neighbours and to the atoms that count it among theirs.
 
-        The union of nearest-neighbour edges and their reverses, with ties of the last neighbour kept, depends neither on
-        the order of atoms nor on the orientation of the cell. No gradient flows to the geometry.
+        The union of nearest-neighbour edges and their reverses, with ties of the last neighbour kept, depends neither
+        on the order of atoms nor on the orientation of the cell. No gradient flows to the geometry.
 
         Args:
             frac_coords: Any real numbers (need not be wrapped).
@@ -54,7 +54,8 @@ class SymmetricGraph(NamedTuple):
         image = edges.image.long()
         neighbour, centre = edges.edge_index
         keys = _EdgeKeys.fit(len(frac_coords), image)
-        key = torch.cat([keys.encode(centre, neighbour, image), keys.encode(neighbour, centre, -image)]).unique()
+        both_ways = torch.cat([keys.encode(centre, neighbour, image), keys.encode(neighbour, centre, -image)])
+        key: Tensor = torch.unique(both_ways)
         centre, neighbour, image = keys.decode(key)
         crystal = torch.repeat_interleave(torch.arange(len(num_atoms), device=centre.device), num_atoms)[centre]
         vector = edge_vectors(frac_coords, lattice[crystal], centre, neighbour, image)
@@ -82,7 +83,8 @@ def edge_vectors(
 
 def unit_vectors(vectors: Float[Tensor, "edges 3"]) -> Float[Tensor, "edges 3"]:
     """Directions of vectors; a zero vector stays zero."""
-    return vectors / vectors.norm(dim=1, keepdim=True).clamp_min(torch.finfo(vectors.dtype).tiny)
+    length: Tensor = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
+    return vectors / length.clamp_min(torch.finfo(vectors.dtype).tiny)
 
 
 def match_reverse(

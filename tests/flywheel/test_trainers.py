@@ -1,0 +1,93 @@
+import copy
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
+
+from matwheel.data.module import CrystalDataModule
+from matwheel.data.splits import RandomSplit
+from matwheel.flywheel.trainers import BEST, StageTrainers, load_weights, seed_all
+from matwheel.models.predictor import PropertyPredictor
+from matwheel.nn.cgcnn import CGCNN
+from tests.small_data import write_small_table
+
+
+class PowerCut(Callback):
+    """Stops a training in the middle of an epoch."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def on_train_batch_end(self, trainer: L.Trainer, *args: Any) -> None:
+        if trainer.current_epoch == self.epoch:
+            raise RuntimeError("power cut")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> CrystalDataModule:
+    folder = tmp_path_factory.mktemp("data")
+    table = write_small_table(folder / "small.xyz", count=24)
+    module = CrystalDataModule(
+        str(table), "poly_total", split=RandomSplit(0.6, 0.2, 0.2), batch_size=4, cache_dir=folder / "cache"
+    )
+    module.prepare_data()
+    module.setup("fit")
+    return module
+
+
+@pytest.fixture(scope="module")
+def model() -> PropertyPredictor:
+    torch.manual_seed(0)
+    return PropertyPredictor(CGCNN(hidden_dim=8, num_convs=1, head_dim=8, dropout=0.2))
+
+
+def _fit(
+    model: L.LightningModule, data: CrystalDataModule, folder: Path, seed: int = 0, *callbacks: Callback
+) -> tuple[dict[str, float], dict[str, torch.Tensor]]:
+    model = copy.deepcopy(model)
+    metrics = StageTrainers().fit(
+        model,
+        data,
+        folder,
+        "predictor",
+        seed,
+        monitor="val/mae",
+        callbacks=[EMAWeightAveraging(decay=0.5), *callbacks],
+        max_epochs=4,
+        accelerator="cpu",
+        enable_progress_bar=False,
+    )
+    return metrics, model.state_dict()
+
+
+def test_a_resumed_training_equals_an_unbroken_one(
+    model: PropertyPredictor, data: CrystalDataModule, tmp_path: Path
+) -> None:
+    metrics, weights = _fit(model, data, tmp_path / "unbroken")
+    with pytest.raises(RuntimeError, match="power cut"):
+        _fit(model, data, tmp_path / "resumed", 0, PowerCut(epoch=2))
+    seed_all(99)
+    resumed_metrics, resumed = _fit(model, data, tmp_path / "resumed")
+    del metrics["fit_seconds"], resumed_metrics["fit_seconds"]
+    assert resumed_metrics == metrics
+    for name, value in weights.items():
+        torch.testing.assert_close(resumed[name], value, rtol=0, atol=0)
+
+
+def test_the_seed_decides(model: PropertyPredictor, data: CrystalDataModule, tmp_path: Path) -> None:
+    one, other, third = (_fit(model, data, tmp_path / name, seed)[0] for name, seed in (("a", 0), ("b", 0), ("c", 1)))
+    assert one["val/mae"] == other["val/mae"]
+    assert one["val/mae"] != third["val/mae"]
+
+
+def test_the_best_checkpoint_has_the_best_metric(
+    model: PropertyPredictor, data: CrystalDataModule, tmp_path: Path
+) -> None:
+    metrics, _ = _fit(model, data, tmp_path)
+    best = copy.deepcopy(model)
+    load_weights(best, tmp_path / BEST)
+    trainer = L.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False)
+    assert trainer.validate(best, data, verbose=False)[0]["val/mae"] == pytest.approx(metrics["best"], abs=1e-6)

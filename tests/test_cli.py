@@ -1,0 +1,191 @@
+"""The command line: every shipped config parses, builds and, in a tiny version, fits, tests and predicts."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from matwheel.cli import MatWheelCLI
+from matwheel.fit import main
+from matwheel.flywheel.callback import Flywheel
+from matwheel.flywheel.fingerprint import describe
+from tests.small_data import write_small_table
+
+ROOT = Path(__file__).parents[1]
+CONFIGS = ROOT / "configs"
+TINY = Path(__file__).parent / "conf"
+PREDICTORS = sorted((CONFIGS / "predictor").glob("*.yaml"))
+GENERATORS = sorted((CONFIGS / "generator").glob("con_cdvae*.yaml"))
+WHEELS = sorted((CONFIGS / "flywheel").glob("*.yaml"))
+DATA = sorted((CONFIGS / "data").glob("*.yaml"))
+PRIOR = CONFIGS / "generator" / "prior.yaml"
+QUIET = ["--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"]
+SHORT = [*QUIET, "--trainer.max_epochs", "1", "--trainer.accelerator", "cpu"]
+SMALL_GENERATOR = {
+    "encoder": {"hidden": 8, "num_blocks": 1, "int_emb": 4, "basis_emb": 2, "out_emb": 8, "out_channels": 8},
+    "decoder": {"latent_dim": 24, "hidden": 8, "num_blocks": 1, "num_radial": 8, "trip": 4, "bilinear": 4},
+    "condition_embedding": {"num_points": 4, "feature_dim": 8, "out_dim": 8},
+}
+SMALL_WHEEL = {
+    **{f"generator.{part}.{name}": n for part, sizes in SMALL_GENERATOR.items() for name, n in sizes.items()},
+    "generator.latent_dim": 16,
+    "generator.time_dim": 8,
+    "generator.hidden_dim": 16,
+    "generator_fit.max_epochs": 1,
+    "prior_fit.max_epochs": 1,
+    "prior.sampler.num_steps": 3,
+    "filter.structure": "false",
+    "filter.composition": "false",
+    "filter.min_angle": 1,
+}
+
+
+@pytest.fixture(scope="module")
+def small_data(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    path = write_small_table(tmp_path_factory.mktemp("data") / "small.xyz", count=24)
+    return ["--data.dataset", str(path), "--data.target", "poly_total", "--data.cache_dir", str(path.parent / "cache")]
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["fit"])
+
+
+def _checkpoint(name: str) -> str:
+    return str(next(Path("runs", name).glob("version_0/checkpoints/*best*.ckpt")))
+
+
+def _args(command: str, *configs: Path) -> list[str]:
+    return [command, *(part for config in configs for part in ("-c", str(config)))]
+
+
+@pytest.mark.parametrize("config", [*PREDICTORS, *GENERATORS, PRIOR, *WHEELS, *DATA], ids=lambda path: path.name)
+def test_every_config_parses(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base = [PRIOR] if config.name == "requests.yaml" else PREDICTORS[:1]
+    configs = [*base, config] if config in DATA else [config]
+    with pytest.raises(SystemExit) as stop:
+        main([*_args("predict" if config.name == "requests.yaml" else "fit", *configs), "--print_config"])
+    assert stop.value.code == 0
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert {"seed_everything", "trainer", "model", "data", "name"} <= set(printed)
+    assert printed["seed_everything"] == 0
+
+
+def test_help_names_units_and_options(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, expected in [
+        (["fit", "--help"], ["--name", "--print_config", "--ckpt_path", "-c CONFIG, --config CONFIG"]),
+        (["fit", "--data.help", "CrystalDataModule"], ["A, largest distance of a neighbour"]),
+        (["fit", "--model.help", "ConCDVAE"], ["Width of the latent"]),
+    ]:
+        with pytest.raises(SystemExit) as stop:
+            main(arguments)
+        assert stop.value.code == 0
+        text = capsys.readouterr().out
+        for phrase in expected:
+            assert phrase in text
+
+
+@pytest.mark.parametrize("config", PREDICTORS, ids=lambda path: path.name)
+def test_predictor(config: Path, small_data: list[str]) -> None:
+    main([*_args("fit", config), *small_data, *SHORT, "--name", "fitted"])
+    run = Path("runs/fitted/version_0")
+    assert {"config.yaml", "run.json", "split.json", "metrics.csv"} <= {path.name for path in run.iterdir()}
+    assert set(json.loads((run / "run.json").read_text())) == {"command", "versions", "commit"}
+    assert "val/mae" in pd.read_csv(run / "metrics.csv").columns
+    checkpoint = ["--ckpt_path", _checkpoint("fitted")]
+    main([*_args("test", config), *small_data, *QUIET, *checkpoint, "--name", "tested"])
+    assert pd.read_csv("runs/tested/version_0/metrics.csv")["test/mae"].notna().all()
+    main([*_args("predict", config), *small_data, *QUIET, *checkpoint, "--name", "predicted"])
+    table = pd.read_csv("runs/predicted/version_0/predictions.csv")
+    assert list(table.columns) == ["id", "prediction", "target"]
+    assert len(table) == 24
+
+
+def test_the_saved_config_repeats_the_run(small_data: list[str]) -> None:
+    main([*_args("fit", PREDICTORS[0]), *small_data, *SHORT, "--name", "run"])
+    main(["fit", "-c", "runs/run/version_0/config.yaml"])
+    one, other = (pd.read_csv(f"runs/run/version_{k}/metrics.csv") for k in (0, 1))
+    pd.testing.assert_frame_equal(one, other, check_exact=True)
+
+
+def test_later_configs_and_options_win(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([*_args("fit", GENERATORS[0], TINY / "con_cdvae.yaml"), "--model.decoder.hidden", "16", "--print_config"])
+    options = yaml.safe_load(capsys.readouterr().out)["model"]["init_args"]
+    assert options["encoder"]["init_args"]["hidden"] == 8
+    assert options["decoder"]["init_args"]["hidden"] == 16
+    assert options["decoder"]["init_args"]["cutoff"] == 9.0
+
+
+@pytest.mark.parametrize("config", GENERATORS, ids=lambda path: path.name)
+def test_generator_prior_and_samples(config: Path, small_data: list[str]) -> None:
+    main([*_args("fit", config, TINY / "con_cdvae.yaml"), *small_data, *SHORT, "--name", "vae"])
+    main([*_args("test", config, TINY / "con_cdvae.yaml"), *small_data, *QUIET, "--ckpt_path", _checkpoint("vae")])
+    latents = [option.replace("--data.", "--data.crystals.") for option in small_data]
+    trained = ["--model.vae_checkpoint", _checkpoint("vae"), "--name", "prior"]
+    main([*_args("fit", PRIOR, TINY / "prior.yaml"), *latents, *SHORT, *trained])
+    requests = ["--data.values", "[[5.0], [20.0]]", "--data.num_samples", "5", "--data.chunk_size", "2"]
+    checkpoint = ["--ckpt_path", _checkpoint("prior"), "--name", "samples"]
+    configs = (PRIOR, TINY / "prior.yaml", CONFIGS / "data" / "requests.yaml")
+    main([*_args("predict", *configs), *requests, *QUIET, *checkpoint])
+    folder = Path("runs/samples/version_0/samples")
+    table = pd.read_parquet(folder / "samples.parquet")
+    assert table["condition_poly_total"].tolist() == [5.0, 20.0, 5.0, 20.0, 5.0]
+    assert len(list((folder / "cif").iterdir())) == 5
+
+
+@pytest.mark.parametrize("config", WHEELS, ids=lambda path: path.name)
+def test_flywheel(config: Path, small_data: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    small = [part for name, value in SMALL_WHEEL.items() for part in (f"--trainer.callbacks.{name}", str(value))]
+    main([*_args("fit", config), *small_data, *SHORT, *small])
+    run = Path("runs/small-flywheel")
+    assert (run / "results.csv").is_file()
+    assert (run / "version_0" / "config.yaml").is_file()
+    assert "F+G_F" in capsys.readouterr().out
+
+
+def test_tracking_offline_beside_the_metrics_table(small_data: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("WANDB")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("WANDB_CONFIG_DIR", str(Path.cwd()))
+    monkeypatch.setenv("NETRC", str(Path.cwd() / "no-netrc"))
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    logger = ["--trainer.logger", "WandbLogger", "--trainer.logger.log_model", "true", "--name", "tracked"]
+    for _ in range(2):  # the second run must not stumble over the first one's config
+        main([*_args("fit", PREDICTORS[0]), *small_data, *SHORT, *logger])
+        import wandb
+
+        wandb.finish()
+    for version in (0, 1):
+        assert (Path("runs/tracked") / f"version_{version}" / "metrics.csv").is_file()
+        assert (Path("runs/tracked") / f"version_{version}" / "config.yaml").is_file()
+    assert len(list(Path("runs/tracked/wandb").glob("offline-run-*"))) == 2
+
+
+def test_settings_of_a_part_leave_the_weights_of_others_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lightning.Trainer.fit", lambda *_, **__: None)
+
+    def described(*options: str) -> tuple[object, object]:
+        cli = MatWheelCLI([*_args("fit", WHEELS[0]), "--trainer.callbacks.generator.decoder.hidden", "8", *options])
+        wheel = next(callback for callback in cli.trainer.callbacks if isinstance(callback, Flywheel))
+        return describe(cli.model), describe(wheel.generator)
+
+    model, generator = described()
+    assert described() == (model, generator)
+    assert described("--seed_everything", "1")[0] != model
+    assert described("--model.network.hidden_dim", "16")[1] == generator
+    other_model, other_generator = described("--trainer.callbacks.generator.encoder.hidden", "8")
+    assert other_model == model
+    assert other_generator != generator
+
+
+def test_the_module_runs_as_a_program() -> None:
+    command = [sys.executable, "-m", "matwheel.fit", "fit", "--print_config"]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    assert yaml.safe_load(printed)["seed_everything"] == 0
