@@ -6,6 +6,7 @@ import logging
 import warnings
 
 from lightning.pytorch.cli import ArgsType
+from lightning.pytorch.utilities import rank_zero_only
 
 from matwheel.cli import MatWheelCLI
 
@@ -17,7 +18,8 @@ def main(args: ArgsType = None) -> None:
         args: Arguments instead of those of the process.
     """
     logging.basicConfig(format="%(message)s")
-    logging.getLogger("matwheel").setLevel(logging.INFO)
+    is_first = getattr(rank_zero_only, "rank", 0) == 0
+    logging.getLogger("matwheel").setLevel(logging.INFO if is_first else logging.WARNING)
     # Batches are slices of arrays in memory: workers would slow them down.
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")

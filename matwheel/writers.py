@@ -224,7 +224,7 @@ def _merge_predictions(parts: list[Path], path: Path) -> None:
     if not parts:
         raise ValueError("there was no crystal to predict")
     table = pd.concat([pd.read_csv(part, dtype={"id": str}) for part in parts])
-    table = table.sort_values("row", kind="stable").drop(columns="row")
+    table = table.drop_duplicates("row").sort_values("row").drop(columns="row")
     if table["target"].isna().all():
         table = table.drop(columns="target")
     with replaced_when_complete(path) as temporary:

@@ -83,9 +83,9 @@ class Crystal:
         return Structure(Lattice(self.lattice), self.atomic_numbers.tolist(), self.frac_coords)
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)  # not frozen: Lightning moves predictions between devices field by field
 class CrystalTable:
-    """Crystals in columns: what is stored on disk and what graphs are built from.
+    """Crystals in columns: what is stored on disk and what graphs are built from. Treat it as immutable.
 
     Attributes:
         ids: [n], unique names.

@@ -51,7 +51,8 @@ class Flywheel(Callback):
     under conditions like the training labels, filters them, and trains copies of the predictor on other mixtures. Then
     the trainer itself fits real and synthetic crystals together (arm `F+G_F`). All arms start from the same weights and
     seed, follow the same recipe, choose their checkpoint on the same validation rows and are tested on the same rows.
-    Finished stages are skipped when the run is repeated.
+    The seed is the one of `seed_everything`. Finished stages are skipped when the run is repeated, an interrupted one
+    continues; only an interrupted fit of the outer trainer starts over, unless it is given its `ckpt_path`.
 
     Args:
         generator: The conditional autoencoder.
@@ -157,6 +158,8 @@ class Flywheel(Callback):
         if not self._skips_fit:
             checkpoint = trainer.checkpoint_callback
             assert isinstance(checkpoint, ModelCheckpoint)
+            if not checkpoint.best_model_path:
+                raise ValueError("the fit left no checkpoint to evaluate: train for at least one epoch")
             seconds = time.perf_counter() - self._started
             self._add(self._wheel.finish_mixed(Path(checkpoint.best_model_path), seconds))
         self._print()

@@ -181,7 +181,9 @@ def evaluate_predictor(
 ) -> dict[str, float]:
     """Errors of a checkpoint on validation and test rows; leaves the predictions of the test rows."""
     load_weights(model, checkpoint)
-    with trainers.trainer(folder, "evaluation", [PredictionWriter(folder)]) as trainer:
+    # Every process sees all rows: a distributed sampler would count some of them twice.
+    options = {"use_distributed_sampler": False}
+    with trainers.trainer(folder, "evaluation", [PredictionWriter(folder)], **options) as trainer:
         val = trainer.validate(model, datamodule=data, verbose=False)[0]
         test = trainer.test(model, datamodule=data, verbose=False)[0]
         trainer.predict(model, dataloaders=data.test_dataloader(), return_predictions=False)

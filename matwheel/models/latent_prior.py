@@ -144,12 +144,15 @@ class LatentPrior(L.LightningModule):
         """Adam on the prior; the autoencoder is frozen."""
         return Adam([p for p in self.parameters() if p.requires_grad], lr=self.learning_rate)
 
+    def on_predict_start(self) -> None:
+        """Find out who is generating."""
+        self._weights = Provenance(self.weights_hash())
+
     def predict_step(self, batch: SampleRequests, batch_idx: int) -> CrystalTable:
         """Generate the crystals requested."""
-        if self.provenance is None:
-            self.provenance = Provenance(checkpoint=self.weights_hash())
+        provenance = self.provenance if self.provenance is not None else self._weights
         progress = self.trainer.is_global_zero and self.trainer.progress_bar_callback is not None
-        return self.sample(batch.conditions, batch.seed, batch.index, self.oversample, self.provenance, progress)
+        return self.sample(batch.conditions, batch.seed, batch.index, self.oversample, provenance, progress)
 
     @torch.inference_mode()
     def sample(

@@ -1,5 +1,6 @@
 """A tiny but real turn of the wheel: trained networks, sampled crystals, all arms."""
 
+import copy
 import json
 import os
 from collections.abc import Callable
@@ -19,8 +20,9 @@ from matwheel.data.splits import RandomSplit
 from matwheel.diffusion.samplers import DenoisingSampler
 from matwheel.flywheel.callback import Flywheel
 from matwheel.flywheel.filters import BasicFilter, NoCrystalLeftError
+from matwheel.flywheel.ledger import derive_seed
 from matwheel.flywheel.results import COLUMNS, read_results
-from matwheel.flywheel.stages import FitSettings
+from matwheel.flywheel.stages import FitSettings, train_predictor
 from matwheel.models.con_cdvae import ConCDVAE
 from matwheel.models.latent_prior import LatentPrior
 from matwheel.models.predictor import PropertyPredictor
@@ -135,6 +137,17 @@ def test_predictions_agree_with_the_errors(finished: Path) -> None:
         assert (table["prediction"] - table["target"]).abs().mean() == pytest.approx(row.test_mae, rel=1e-5)
 
 
+def test_all_arms_follow_the_recipe_of_the_outer_trainer(finished: Path, table: Path, tmp_path: Path) -> None:
+    _, flywheel = _turn(finished, table)
+    wheel = flywheel._wheel
+    assert wheel is not None
+    data, _, _ = wheel.mixture("F+G_F")
+    seed = derive_seed(0, "predictor")
+    nested = train_predictor(copy.deepcopy(wheel.model), data, wheel.recipe, seed, tmp_path, wheel.trainers)
+    outer = next(row for row in flywheel.results if row.arm == "F+G_F")
+    assert (nested["test_mae"], nested["val_mae"]) == (outer.test_mae, outer.val_mae)
+
+
 def test_samples_can_be_opened_and_traced(finished: Path) -> None:
     folder = finished / "stages" / "samples"
     samples = pd.read_parquet(folder / "samples.parquet")
@@ -212,8 +225,8 @@ def test_a_useless_generator_is_named_and_the_rest_reported(
 
 
 def test_the_target_must_be_a_condition(table: Path, tmp_path: Path) -> None:
-    data = CrystalDataModule(str(table), "poly_total", ["num_sites"], cache_dir=table.parent / "cache")
+    data = CrystalDataModule(str(table), "poly_total", ["band_gap"], cache_dir=table.parent / "cache")
     wheel = Flywheel(_generator(), folder=tmp_path)
     trainer = L.Trainer(accelerator="cpu", callbacks=[wheel], logger=False, default_root_dir=tmp_path)
-    with pytest.raises(ValueError, match="num_sites"):
+    with pytest.raises(ValueError, match="add the target 'poly_total' to the conditions"):
         trainer.fit(PropertyPredictor(CGCNN(hidden_dim=8)), datamodule=data)

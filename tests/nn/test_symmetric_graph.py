@@ -54,7 +54,8 @@ def test_graph_does_not_depend_on_the_order_of_atoms(perfect):
     if perfect:  # rock salt: every shell is full of ties
         lattice = 5.6 * torch.eye(3, dtype=torch.float64)[None]
         frac = torch.tensor(
-            [[0, 0, 0], [0, 1, 1], [1, 0, 1], [1, 1, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 1]], dtype=torch.float64
+            [[0, 0, 0], [0, 1, 1], [1, 0, 1], [1, 1, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 1]],
+            dtype=torch.float64,
         )
         frac = frac / 2
     order = torch.tensor([3, 1, 7, 5, 0, 2, 6, 4])
@@ -77,13 +78,10 @@ def test_match_reverse_finds_exactly_the_ways_back():
     edges = periodic_neighbours(frac, lattice, num_atoms, CUTOFF, NEIGHBOURS)
     pairs = match_reverse(edges.edge_index, edges.image.long(), len(frac))
     rows = [
-        (a, b, *image)
-        for (b, a), image in zip(edges.edge_index.t().tolist(), edges.image.long().tolist(), strict=True)
+        (a, b, *image) for (b, a), image in zip(edges.edge_index.t().tolist(), edges.image.long().tolist(), strict=True)
     ]
     place = {row: n for n, row in enumerate(rows)}
-    expected = {
-        (n, place[b, a, -x, -y, -z]) for n, (a, b, x, y, z) in enumerate(rows) if (b, a, -x, -y, -z) in place
-    }
+    expected = {(n, place[b, a, -x, -y, -z]) for n, (a, b, x, y, z) in enumerate(rows) if (b, a, -x, -y, -z) in place}
     assert set(map(tuple, pairs.t().tolist())) == expected
     assert 0 < len(expected) < len(rows)
 

@@ -1,0 +1,151 @@
+"""Speed of the hot paths, each as measured and relative to the machine's own matrix product in the same run.
+
+`make bench` writes `benchmarks/latest.json`. Compare ratios between machines, never seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from lightning.pytorch.utilities.seed import isolate_rng
+
+from matwheel.data.graphs import CrystalGraphs
+from matwheel.data.module import CrystalDataModule
+from matwheel.diffusion.draws import NoiseDraws
+from matwheel.diffusion.samplers import DenoisingSampler
+from matwheel.models.con_cdvae import ConCDVAE
+from matwheel.models.latent_prior import LatentPrior
+from matwheel.models.predictor import PropertyPredictor
+from matwheel.models.unpack import Provenance
+from matwheel.nn.cgcnn import CGCNN
+from matwheel.nn.condition import ConditionEmbedding
+from matwheel.nn.dimenet import DimeNetPlusPlus
+from matwheel.nn.gemnet import GemNetT
+
+LATEST = Path(__file__).parent / "latest.json"
+DEFAULT_CALLS = 50
+"""Decoder calls per sample in configs/flywheel/full.yaml."""
+
+
+def median_seconds(work: Callable[[], object], repeats: int) -> float:
+    """Median time of a call after one warm-up call."""
+    work()
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return sorted(times)[len(times) // 2]
+
+
+def matmul_gflops() -> float:
+    """The yardstick: a 1,024 x 1,024 float32 matrix product."""
+    matrix = torch.randn(1024, 1024)
+    return 2 * 1024**3 / median_seconds(lambda: matrix @ matrix, 50) / 1e9
+
+
+def train_epoch(model: torch.nn.Module, losses: Callable[[object], torch.Tensor], data: CrystalDataModule) -> None:
+    """One epoch of forward, backward and optimiser, without Lightning around it."""
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+    for batch in data.train_dataloader():
+        optimizer.zero_grad()
+        losses(batch).backward()
+        torch.nn.utils.clip_grad_value_(model.parameters(), 0.5)
+        optimizer.step()
+
+
+def generator(data: CrystalDataModule) -> ConCDVAE:
+    """Con-CDVAE at the paper's sizes, with its statistics fitted."""
+    model = ConCDVAE(DimeNetPlusPlus(), GemNetT(320), ConditionEmbedding())
+    statistics = data.training_statistics()
+    model.condition_embedding.fit(data.conditions, statistics.conditions)
+    model.lattice_scaler.fit(statistics.lattices, statistics.num_atoms)
+    return model
+
+
+def vae_loss(model: ConCDVAE) -> Callable[[object], torch.Tensor]:
+    """The training loss of a batch."""
+
+    def loss(batch: object) -> torch.Tensor:
+        draws = NoiseDraws.random(batch.num_graphs, len(batch.batch), model.latent_dim, 50, torch.device("cpu"))
+        terms, _ = model._terms(batch, draws, true_cells=True)
+        return torch.stack([getattr(model.loss_weights, name) * term.mean() for name, term in terms.items()]).sum()
+
+    return loss
+
+
+def prepared(batch_size: int) -> CrystalDataModule:
+    """The default data set."""
+    data = CrystalDataModule(batch_size=batch_size)
+    data.prepare_data()
+    data.setup("fit")
+    return data
+
+
+def measure(repeats: int) -> dict[str, float]:
+    """All figures."""
+    torch.manual_seed(0)
+    data, small_batches = prepared(64), prepared(32)
+    count = len(data.train_rows)
+    figures = {"matmul_gflops": matmul_gflops()}
+    figures["graphs_per_s"] = len(data.table) / median_seconds(lambda: CrystalGraphs.build(data.table), repeats)
+
+    predictor = PropertyPredictor(CGCNN())
+    predictor.transform.fit(data.training_statistics().target)
+    figures["cgcnn_train_per_s"] = count / median_seconds(
+        lambda: train_epoch(
+            predictor,
+            lambda batch: torch.nn.functional.l1_loss(predictor.network(batch), predictor.transform(batch.target)),
+            data,
+        ),
+        repeats,
+    )
+    for name, module in (("paper", data), ("default", small_batches)):
+        model = generator(module)
+        seconds = median_seconds(lambda model=model, module=module: train_epoch(model, vae_loss(model), module), 1)
+        figures[f"con_cdvae_{name}_train_per_s"] = count / seconds
+
+    batch = next(iter(data.val_dataloader()))
+    decoder, latent = model.decoder.eval(), torch.randn(batch.num_graphs, 320)
+    with torch.inference_mode():
+        seconds = median_seconds(
+            lambda: decoder(latent, batch.num_atoms, batch.lattice, batch.frac_coords, batch.atomic_numbers), repeats
+        )
+    figures["gemnet_call_ms_per_structure"] = 1e3 * seconds / batch.num_graphs
+
+    prior = LatentPrior(model, DenoisingSampler(DEFAULT_CALLS))
+    prior.condition_embedding.fit(data.conditions, data.training_statistics().conditions)
+    requests = torch.arange(64)
+    seconds = median_seconds(
+        lambda: prior.sample(batch.conditions[:64], requests, requests, 4, Provenance("benchmark")), 1
+    )
+    figures["sampling_s_per_structure"] = seconds / 64
+    return figures
+
+
+def main() -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--repeats", type=int, default=3)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    with isolate_rng():
+        figures = measure(options.repeats)
+    yardstick = figures["matmul_gflops"]
+    print(f"{'figure':34s}{'measured':>12s}  per GFLOP/s of the yardstick (times it, for durations)")
+    for name, value in figures.items():
+        if name != "matmul_gflops":
+            relative = value * yardstick if "_ms_" in name or "_s_per" in name else value / yardstick
+            print(f"{name:34s}{value:12.4g}  {relative:.4g}")
+    print(f"{'matmul_gflops':34s}{yardstick:12.4g}")
+    LATEST.write_text(json.dumps({**figures, "threads": options.threads}, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+import json
+from pathlib import Path
+
+import lightning as L
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from ase.io import read
+from pymatgen.core import Structure
+
+from matwheel.data.conditions import ConditionDataModule, SampleRequests
+from matwheel.data.crystal import CrystalTable
+from matwheel.diffusion.samplers import Atoms, Cells
+from matwheel.models.unpack import Provenance, unpack_crystals
+from matwheel.writers import SAMPLES, StructureWriter
+
+
+class RockSalts(L.LightningModule):
+    """Answers every request with a rock salt whose cell tells the seed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made: list[int] = []
+
+    def predict_step(self, batch: SampleRequests, batch_idx: int) -> CrystalTable:
+        self.made += batch.index.tolist()
+        n = len(batch.index)
+        lattice = (4 + batch.seed / 100)[:, None, None] * torch.eye(3)
+        cells = Cells(lattice, torch.full((n,), 2), torch.zeros(n, 100), batch.seed)
+        atoms = Atoms(torch.tensor([[0.0, 0, 0], [0.5, 0.5, 0.5]]).repeat(n, 1), torch.tensor([55, 17]).repeat(n))
+        return unpack_crystals(atoms, cells, batch.index, ["gap"], batch.conditions, Provenance("abc", 1))
+
+
+def _predict(folder: Path, num_samples: int = 7, seed: int = 3) -> list[int]:
+    model = RockSalts()
+    requests = ConditionDataModule([[1.5], [2.5]], num_samples, seed, chunk_size=3)
+    trainer = L.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, callbacks=[StructureWriter(folder)])
+    trainer.predict(model, datamodule=requests, return_predictions=False)
+    return model.made
+
+
+def test_formats_agree(tmp_path: Path) -> None:
+    assert _predict(tmp_path) == list(range(7))
+    table = pd.read_parquet(tmp_path / "samples.parquet")
+    samples = CrystalTable.load(tmp_path / SAMPLES)
+    frames = read(tmp_path / "samples.extxyz", index=":")
+    assert table["id"].tolist() == samples.ids.tolist() == [frame.info["id"] for frame in frames]
+    assert table["seed"].tolist() == list(range(3, 10))
+    assert table["condition_gap"].tolist() == [1.5, 2.5, 1.5, 2.5, 1.5, 2.5, 1.5]
+    assert table["formula"].unique().tolist() == ["CsCl"]
+    assert table[["structure_valid", "composition_valid", "valid"]].all(axis=None)
+    np.testing.assert_allclose(table["volume"], [(4 + seed / 100) ** 3 for seed in range(3, 10)], rtol=1e-5)
+    for crystal, frame in zip(samples, frames, strict=True):
+        cif = Structure.from_file(tmp_path / "cif" / f"{crystal.id}.cif")
+        assert cif.volume == pytest.approx(crystal.volume, rel=1e-5)
+        assert frame.cell.volume == pytest.approx(crystal.volume, rel=1e-5)
+        assert frame.info["seed"] == json.loads(crystal.origin)["seed"]
+
+
+def test_only_missing_samples_are_made(tmp_path: Path) -> None:
+    _predict(tmp_path)
+    complete = (tmp_path / "samples.parquet").read_bytes()
+    assert _predict(tmp_path) == []
+    (tmp_path / "parts" / "0000003-0000005.npz").unlink()
+    assert _predict(tmp_path) == [3, 4, 5]
+    assert (tmp_path / "samples.parquet").read_bytes() == complete
+
+
+def test_samples_of_other_requests_are_not_mixed_in(tmp_path: Path) -> None:
+    _predict(tmp_path)
+    with pytest.raises(ValueError, match="holds other samples"):
+        _predict(tmp_path, seed=4)
+    with pytest.raises(ValueError, match="holds other samples"):
+        _predict(tmp_path, num_samples=6)
+
+
+def test_a_predictor_writes_no_structures(tmp_path: Path) -> None:
+    class Predictor(RockSalts):
+        def predict_step(self, batch: SampleRequests, batch_idx: int) -> torch.Tensor:
+            return batch.conditions
+
+    trainer = L.Trainer(
+        accelerator="cpu", logger=False, enable_progress_bar=False, callbacks=[StructureWriter(tmp_path)]
+    )
+    with pytest.raises(ValueError, match="is this a generator"):
+        trainer.predict(Predictor(), datamodule=ConditionDataModule([[1.0]], 1))
