@@ -28,7 +28,7 @@ from matwheel.nn.dimenet import DimeNetPlusPlus
 from matwheel.nn.gemnet import GemNetT
 
 LATEST = Path(__file__).parent / "latest.json"
-DEFAULT_CALLS = 50
+DEFAULT_CALLS = 25
 """Decoder calls per sample in configs/flywheel/full.yaml."""
 
 
