@@ -25,7 +25,7 @@ WHEELS = sorted((CONFIGS / "flywheel").glob("*.yaml"))
 DATA = sorted((CONFIGS / "data").glob("*.yaml"))
 PRIOR = CONFIGS / "generator" / "prior.yaml"
 QUIET = ["--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"]
-SHORT = [*QUIET, "--trainer.max_epochs", "1", "--trainer.accelerator", "cpu"]
+SHORT = [*QUIET, "--trainer.max_epochs", "1", "--trainer.check_val_every_n_epoch", "1", "--trainer.accelerator", "cpu"]
 SMALL_GENERATOR = {
     "encoder": {"hidden": 8, "num_blocks": 1, "int_emb": 4, "basis_emb": 2, "out_emb": 8, "out_channels": 8},
     "decoder": {"latent_dim": 24, "hidden": 8, "num_blocks": 1, "num_radial": 8, "trip": 4, "bilinear": 4},

@@ -47,7 +47,7 @@ class FitSettings:
         gradient_clip_val: Bound on the gradient; None for no bound.
         gradient_clip_algorithm: Bound each `value` or the `norm` of all.
         monitor: Validation metric that says which epoch is best; the last epoch is used if None.
-        check_val_every_n_epoch: Epochs between validations.
+        check_val_every_n_epoch: Epochs between validations; there is always one.
     """
 
     max_epochs: int = 100
@@ -61,6 +61,7 @@ class FitSettings:
         """As arguments of a trainer."""
         options = asdict(self)
         del options["batch_size"], options["monitor"]
+        options["check_val_every_n_epoch"] = min(self.check_val_every_n_epoch, self.max_epochs)
         return options
 
 

@@ -19,7 +19,7 @@ from lightning.fabric.plugins.environments.cluster_environment import ClusterEnv
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+from lightning.pytorch.loggers import CSVLogger, WandbLogger
 from lightning.pytorch.strategies import DDPStrategy, ParallelStrategy
 from lightning.pytorch.strategies.strategy import Strategy
 from torch.utils.data import RandomSampler
@@ -28,6 +28,7 @@ from matwheel.flywheel.ledger import derive_seed
 
 BEST = "best.ckpt"
 LAST = "last.ckpt"
+_SAVES = 20  # of the latest state per training: what an interruption can cost against the time to write it
 _EXPECTED_WARNINGS = (
     ".*exists and is not empty.*",  # an interrupted attempt is continued in its folder
     ".*in eval mode at the start of training.*",  # the prior keeps its autoencoder so
@@ -101,11 +102,11 @@ class StageTrainers:
             callbacks: Its callbacks.
             **options: Further arguments of the trainer.
         """
-        loggers: list[Logger] = [CSVLogger(folder, name="logs"), *self._wandb(folder, stage)]
+        tracked = self._wandb(folder, stage)
         with _quiet():
             trainer = L.Trainer(
                 default_root_dir=folder,
-                logger=loggers,
+                logger=[CSVLogger(folder, name="logs"), *tracked],
                 callbacks=list(callbacks),
                 enable_model_summary=False,
                 enable_checkpointing=any(isinstance(callback, ModelCheckpoint) for callback in callbacks),
@@ -116,10 +117,8 @@ class StageTrainers:
             try:
                 yield trainer
             finally:
-                if len(loggers) > 1 and trainer.is_global_zero:
-                    import wandb
-
-                    wandb.finish()  # else the next logger of this process would write into the same run
+                for logger in tracked:
+                    logger.experiment.finish()
 
     def fit(
         self,
@@ -158,7 +157,11 @@ class StageTrainers:
             enable_version_counter=False,
         )
         latest = ModelCheckpoint(
-            dirpath=folder, filename=Path(LAST).stem, save_on_train_epoch_end=True, enable_version_counter=False
+            dirpath=folder,
+            filename=Path(LAST).stem,
+            every_n_epochs=max(options.get("max_epochs", 0) // _SAVES, 1),
+            save_on_train_epoch_end=True,
+            enable_version_counter=False,
         )
         callbacks = [*copy.deepcopy(list(callbacks)), SeededEpochs(seed), checkpoint, latest]
         seed_all(seed)
@@ -167,6 +170,8 @@ class StageTrainers:
             clock = time.perf_counter()
             trainer.fit(model, datamodule=data, ckpt_path=last if last.is_file() else None)
             metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+            if not (folder / BEST).is_file():
+                raise ValueError(f"the training of the {stage} left no checkpoint: is {monitor} logged in validation?")
             if checkpoint.best_model_score is not None:
                 metrics["best"] = float(checkpoint.best_model_score)
             metrics["epochs"] = trainer.current_epoch
@@ -191,22 +196,29 @@ class StageTrainers:
         return options
 
     def _wandb(self, folder: Path, stage: str) -> list[WandbLogger]:
-        configured = [logger for logger in self.outer.loggers if isinstance(logger, WandbLogger)] if self.outer else []
+        """A run of its own beside the outer trainer's, which stays open; in the first process, if there is one."""
+        if self.outer is None or not self.outer.is_global_zero:
+            return []
+        outer = next((logger for logger in self.outer.loggers if isinstance(logger, WandbLogger)), None)
+        if outer is None:
+            return []
+        import wandb
+
         # Project, group and the like of the outer run; Lightning keeps them in these private attributes only.
-        return [
-            WandbLogger(
-                **{
-                    **logger._wandb_init,
-                    "id": None,
-                    "name": stage,
-                    "job_type": stage,
-                    "dir": None,
-                    "save_dir": folder,
-                    "offline": logger._offline,
-                }
-            )
-            for logger in configured[:1]
-        ]
+        run = wandb.init(
+            **{
+                **outer._wandb_init,
+                "id": None,
+                "name": folder.name.partition(".partial-")[0],
+                "job_type": stage,
+                "dir": folder,
+                "mode": "offline" if outer._offline else None,
+                "reinit": "create_new",
+            }
+        )
+        run.define_metric("trainer/global_step")
+        run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
+        return [WandbLogger(experiment=run, save_dir=folder)]
 
 
 @contextmanager

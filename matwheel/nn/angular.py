@@ -9,6 +9,7 @@ at a cost linear in the number of edges.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -17,8 +18,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
-
-from matwheel.nn.bases import spherical_harmonics
 
 
 class Star(NamedTuple):
@@ -39,18 +38,16 @@ class Star(NamedTuple):
     @classmethod
     def build(
         cls,
-        directions: Float[Tensor, "edges 3"],
+        harmonics: Float[Tensor, "edges degrees*degrees"],
         atom: Int[Tensor, " edges"],
         num_atoms: int,
-        num_degrees: int,
     ) -> Star:
         """Arrange edges by the atom each belongs to.
 
         Args:
-            directions: Unit vectors.
+            harmonics: Of the edge directions, see `matwheel.nn.bases.spherical_harmonics`.
             atom: Owner of each edge, in any order.
             num_atoms: Number of atoms, with or without edges.
-            num_degrees: Degrees l = 0 .. num_degrees - 1.
         """
         count = torch.bincount(atom, minlength=num_atoms)
         slots = int(count.max()) if len(atom) else 0
@@ -60,9 +57,9 @@ class Star(NamedTuple):
         slot = torch.empty_like(atom).index_copy_(0, order, atom[order] * slots + rank)
         edge = torch.zeros(num_atoms * slots, dtype=torch.int64, device=atom.device)
         edge[slot] = torch.arange(len(atom), device=atom.device)
-        harmonics = spherical_harmonics(directions, num_degrees)
-        padded = harmonics.new_zeros(num_atoms * slots, num_degrees**2).index_copy_(0, slot, harmonics)
-        return cls(padded.view(num_atoms, slots, num_degrees**2), slot, edge, num_degrees)
+        columns = harmonics.shape[1]
+        padded = harmonics.new_zeros(num_atoms * slots, columns).index_copy_(0, slot, harmonics)
+        return cls(padded.view(num_atoms, slots, columns), slot, edge, math.isqrt(columns))
 
     def pad(self, x: Float[Tensor, "edges channels"]) -> Float[Tensor, "atoms slots channels"]:
         """Rows of edges in their slots; an empty slot holds any row, its harmonics are zero."""

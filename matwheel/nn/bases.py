@@ -138,10 +138,10 @@ def spherical_bessel(degree: int, x: Float[Tensor, "*shape"]) -> Float[Tensor, "
     for order in range(1, degree):
         before, upward = upward, upward * inverse * (2 * order + 1) - before
     small = x.clamp_max(max(1.0, degree - 1.0))
-    minus_half_square = small * small * -0.5
-    series = torch.ones_like(small)
+    half_square, one = small * small * 0.5, torch.ones_like(small)
+    series = one
     for k in range(6 + 2 * degree, 0, -1):
-        series = 1 + series * minus_half_square / (k * (2 * (degree + k) + 1))
+        series = torch.addcmul(one, series, half_square, value=-1 / (k * (2 * (degree + k) + 1)))
     series = series * small**degree / math.prod(range(2 * degree + 1, 0, -2))
     return torch.where(x < max(1.0, degree - 1.0), series, upward)
 

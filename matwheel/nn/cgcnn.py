@@ -26,7 +26,8 @@ class CGCNN(nn.Module):
         max_neighbours: Nearest neighbours per atom; ties with the last one are kept.
         cutoff: A; neighbours further away are ignored, and so is everything the batch's graphs do not hold.
         distance_step: A, spacing and width of the Gaussians on [0, cutoff] that expand distances.
-        dropout: Probability of dropping a feature of the hidden layer in training.
+        dropout: Probability of hiding an element feature from an atom in training, so that rare elements are judged by
+            what they share with others.
     """
 
     features: Tensor
@@ -48,10 +49,10 @@ class CGCNN(nn.Module):
         self.distance_step = distance_step
         self.register_buffer("features", element_features())
         self.register_buffer("centres", torch.linspace(0.0, cutoff, round(cutoff / distance_step) + 1))
+        self.dropout = nn.Dropout(dropout)
         self.embedding = nn.Linear(NUM_FEATURES, hidden_dim)
         self.convs = nn.ModuleList(GatedConvolution(hidden_dim, len(self.centres)) for _ in range(num_convs))
         self.hidden = nn.Linear(hidden_dim, head_dim)
-        self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(head_dim, 1)
 
     def forward(self, batch: Batch) -> Float[Tensor, " crystals"]:
@@ -66,12 +67,12 @@ class CGCNN(nn.Module):
         kept = ((batch.edge_shell < self.max_neighbours) & (batch.edge_dist <= self.cutoff)).nonzero().squeeze(1)
         neighbour, centre = batch.edge_index.index_select(1, kept)
         expanded = self.expand(batch.edge_dist.index_select(0, kept))
-        atoms = self.embedding(self.features).index_select(0, batch.atomic_numbers - 1)
+        atoms = self.embedding(self.dropout(self.features.index_select(0, batch.atomic_numbers - 1)))
         for conv in self.convs:
             atoms = conv(atoms, expanded, neighbour, centre)
         total = atoms.new_zeros(len(batch.num_atoms), atoms.shape[1]).index_add(0, batch.batch, atoms)
         crystals = F.softplus(total / batch.num_atoms[:, None])
-        prediction: Tensor = self.output(self.dropout(F.softplus(self.hidden(crystals))))
+        prediction: Tensor = self.output(F.softplus(self.hidden(crystals)))
         return prediction.squeeze(1)
 
     def expand(self, distance: Float[Tensor, " edges"]) -> Float[Tensor, "edges gaussians"]:

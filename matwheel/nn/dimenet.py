@@ -21,7 +21,7 @@ from torch_geometric.nn.inits import glorot_orthogonal
 
 from matwheel.data.crystal import MAX_ATOMIC_NUMBER
 from matwheel.nn.angular import AngularCoupling, Star
-from matwheel.nn.bases import BesselBasis, SphericalBesselBasis
+from matwheel.nn.bases import BesselBasis, SphericalBesselBasis, spherical_harmonics
 from matwheel.nn.layers import silu
 from matwheel.nn.symmetric_graph import edge_vectors, match_reverse, unit_vectors
 
@@ -119,10 +119,11 @@ class DimeNetPlusPlus(nn.Module):
         neighbour, centre = edge_index
         lattice = batch.lattice.index_select(0, batch.batch.index_select(0, centre))
         direction = unit_vectors(edge_vectors(batch.frac_coords, lattice, centre, neighbour, image))
+        harmonics = spherical_harmonics(direction, self.num_spherical)
         num_atoms = len(batch.atomic_numbers)
         coupling = AngularCoupling(
-            source=Star.build(direction, centre, num_atoms, self.num_spherical),
-            target=Star.build(direction, neighbour, num_atoms, self.num_spherical),
+            source=Star.build(harmonics, centre, num_atoms),
+            target=Star.build(harmonics, neighbour, num_atoms),
             matching=match_reverse(edge_index, image.long(), num_atoms),
         )
         dist = batch.edge_dist.index_select(0, keep)

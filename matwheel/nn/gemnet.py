@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from matwheel.data.crystal import MAX_ATOMIC_NUMBER
 from matwheel.nn.angular import AngularCoupling, Star
-from matwheel.nn.bases import GaussianBasis
+from matwheel.nn.bases import GaussianBasis, spherical_harmonics
 from matwheel.nn.gemnet_blocks import AtomPairs, EdgeFeatures, EdgeOutput, InteractionBlock, RadialProjections
 from matwheel.nn.layers import ACTIVATION_GAIN, silu
 from matwheel.nn.symmetric_graph import SymmetricGraph
@@ -128,7 +128,7 @@ class GemNetT(nn.Module):
         return per_type.index_select(0, atomic_numbers - 1) + per_crystal.index_select(0, crystal)
 
     def _edge_features(self, graph: SymmetricGraph, num_atoms: int) -> EdgeFeatures:
-        star = Star.build(graph.direction, graph.centre, num_atoms, self.num_spherical)
+        star = Star.build(spherical_harmonics(graph.direction, self.num_spherical), graph.centre, num_atoms)
         itself = torch.arange(len(graph.centre), device=graph.centre.device)
         coupling = AngularCoupling(star, star, torch.stack([itself, itself]))
         return EdgeFeatures(graph, coupling, *self.radial_projections(self.radial_basis(graph.dist)))

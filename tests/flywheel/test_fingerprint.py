@@ -73,7 +73,7 @@ def test_skipped_names_do_not_count() -> None:
         (nn.ReLU, nn.GELU),
         (1, "1"),
     ],
-    ids=str,
+    ids=["field", "order", "dtype", "shape", "early stopping", "averaging", "partial", "class", "type"],
 )
 def test_settings_count(one: object, other: object) -> None:
     assert fingerprint(describe(one)) == fingerprint(describe(copy.deepcopy(one)))

@@ -6,6 +6,7 @@ import lightning as L
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
+from lightning.pytorch.loggers import WandbLogger
 
 from matwheel.data.module import CrystalDataModule
 from matwheel.data.splits import RandomSplit
@@ -91,3 +92,20 @@ def test_the_best_checkpoint_has_the_best_metric(
     load_weights(best, tmp_path / BEST)
     trainer = L.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False)
     assert trainer.validate(best, data, verbose=False)[0]["val/mae"] == pytest.approx(metrics["best"], abs=1e-6)
+
+
+def test_stages_are_tracked_beside_the_outer_run(
+    model: PropertyPredictor, data: CrystalDataModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    logger = WandbLogger(save_dir=tmp_path, offline=True, group="wheel")
+    outer = L.Trainer(accelerator="cpu", logger=logger, enable_progress_bar=False)
+    run = logger.experiment  # Lightning starts it before the callbacks of the outer trainer are set up
+    for stage in ("one", "other"):
+        StageTrainers(outer).fit(copy.deepcopy(model), data, tmp_path / stage, stage, 0, "val/mae", max_epochs=1)
+        assert len(list((tmp_path / stage / "wandb").glob("offline-run-*"))) == 1
+    run.log({"still": "open"})
+    assert logger.experiment is run
+    run.finish()
+    assert len(list((tmp_path / "wandb").glob("offline-run-*"))) == 1

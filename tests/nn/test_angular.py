@@ -3,6 +3,7 @@ import torch
 from scipy.special import eval_legendre
 
 from matwheel.nn.angular import AngularCoupling, Star
+from matwheel.nn.bases import spherical_harmonics
 
 DEGREES, CHANNELS = 5, 3
 
@@ -16,8 +17,8 @@ def edges():
     directions[1][1] = -directions[0][2]  # pairs (t, s) to leave out are ways back
     directions[1][4] = -directions[0][5]
     matching = torch.tensor([[1, 4], [2, 5]])
-    source = Star.build(directions[0], source_atom, 4, DEGREES)
-    target = Star.build(directions[1], target_atom, 4, DEGREES)
+    source = Star.build(spherical_harmonics(directions[0], DEGREES), source_atom, 4)
+    target = Star.build(spherical_harmonics(directions[1], DEGREES), target_atom, 4)
     same = (target_atom[:, None] == source_atom).double()
     legendre = torch.stack(
         [torch.from_numpy(eval_legendre(n, (directions[1] @ directions[0].t()).numpy())) for n in range(DEGREES)]
@@ -50,7 +51,7 @@ def test_convolve_equals_the_sum_over_pairs_less_the_ways_back(edges):
 
 
 def test_no_edges_at_all():
-    none = Star.build(torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64), 2, DEGREES)
+    none = Star.build(torch.zeros(0, DEGREES**2), torch.zeros(0, dtype=torch.int64), 2)
     coupling = AngularCoupling(none, none, torch.zeros(2, 0, dtype=torch.int64))
     assert coupling.expand(torch.zeros(0, CHANNELS)).shape == (DEGREES + 1, 0, CHANNELS)
     assert coupling.convolve(torch.zeros(0, CHANNELS), torch.zeros(0, 10), torch.ones(DEGREES, 2, CHANNELS)).shape == (
