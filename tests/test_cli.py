@@ -105,6 +105,10 @@ def test_predictor(config: Path, small_data: list[str]) -> None:
     table = pd.read_csv("runs/predicted/version_0/predictions.csv")
     assert list(table.columns) == ["id", "prediction", "target"]
     assert len(table) == 24
+    unlabelled = write_small_table(Path("new.xyz"), count=3, properties=())
+    new_data = ["--data.dataset", str(unlabelled), "--data.cache_dir", "cache", "--name", "new"]
+    main([*_args("predict", config), *new_data, *QUIET, *checkpoint])
+    assert list(pd.read_csv("runs/new/version_0/predictions.csv").columns) == ["id", "prediction"]
 
 
 def test_the_saved_config_repeats_the_run(small_data: list[str]) -> None:

@@ -10,11 +10,14 @@ from collections.abc import Mapping
 from enum import Enum
 from pathlib import PurePath
 from types import FunctionType, MethodType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from matwheel.data.module import CrystalDataModule
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
@@ -37,6 +40,20 @@ def fingerprint(description: Json) -> str:
     """SHA-256 of a description."""
     text = json.dumps(description, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def data_fingerprint(data: CrystalDataModule) -> str:
+    """Hash of the crystals of a data module, their labels, the split and the rule of the graphs."""
+    names = sorted({data.target, *data.conditions})
+    parts = {
+        "crystals": data.table.fingerprint(),
+        "target": data.target,
+        "conditions": data.conditions,
+        "values": {name: data.table.properties[name] for name in names},
+        "rows": [data.train_rows, data.val_rows, data.test_rows],
+        "graphs": [data.cutoff, data.max_neighbours],
+    }
+    return fingerprint(describe(parts))
 
 
 def _describe(obj: Any, skip: frozenset[str], parents: tuple[int, ...]) -> Json:

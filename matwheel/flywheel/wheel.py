@@ -18,7 +18,7 @@ from matwheel.data.crystal import CrystalTable, IntArray
 from matwheel.data.module import CrystalDataModule
 from matwheel.flywheel.conditions import ConditionSampler
 from matwheel.flywheel.filters import Filter
-from matwheel.flywheel.fingerprint import Json, describe, fingerprint
+from matwheel.flywheel.fingerprint import Json, data_fingerprint, describe
 from matwheel.flywheel.ledger import Ledger, StageResult, derive_seed
 from matwheel.flywheel.results import ResultRow
 from matwheel.flywheel.stages import (
@@ -101,20 +101,7 @@ class Wheel:
     @cached_property
     def data_key(self) -> str:
         """Identity of the real crystals, their labels, the split and the graphs."""
-        data = self.data
-        names = sorted({data.target, *data.conditions})
-        return fingerprint(
-            describe(
-                {
-                    "crystals": data.table.fingerprint(),
-                    "target": data.target,
-                    "conditions": data.conditions,
-                    "values": {name: data.table.properties[name] for name in names},
-                    "rows": [data.train_rows, data.val_rows, data.test_rows],
-                    "graphs": [data.cutoff, data.max_neighbours],
-                }
-            )
-        )
+        return data_fingerprint(self.data)
 
     @cached_property
     def untrained_prior(self) -> LatentPrior:

@@ -10,7 +10,7 @@ _HEADER = ("arm", "predictor", "n_real", "n_synthetic", "test MAE", "test RMSE",
 
 
 def format_results(rows: Sequence[ResultRow], unit: str = "") -> str:
-    """A table of all arms and baselines, best test error last to first as they were run.
+    """A table of all arms and baselines, in the order they were run.
 
     Args:
         rows: Results of one data set and target.
@@ -26,7 +26,7 @@ def format_results(rows: Sequence[ResultRow], unit: str = "") -> str:
             str(row.n_synthetic),
             f"{row.test_mae:.4g}",
             f"{row.test_rmse:.4g}",
-            f"{row.test_r2:.3f}",
+            f"{row.test_r2:.3g}",
             f"{row.val_mae:.4g}",
             f"{row.seconds:.1f}",
         )
