@@ -57,12 +57,9 @@ def check_crystal(crystal: Crystal) -> None:
         BadStructureError: If the structure has no atoms, numbers that are not finite, elements outside H to Fm, a cell
             of absurd size, or atoms closer than `MIN_DISTANCE`.
     """
-    if crystal.num_atoms == 0:
-        raise BadStructureError(Reason.EMPTY, "the structure has no atoms")
+    check_atoms(crystal)
     if not (np.isfinite(crystal.lattice).all() and np.isfinite(crystal.frac_coords).all()):
         raise BadStructureError(Reason.CELL, "a lattice vector or a coordinate is not a finite number")
-    if not ((crystal.atomic_numbers >= 1) & (crystal.atomic_numbers <= MAX_ATOMIC_NUMBER)).all():
-        raise BadStructureError(Reason.ELEMENT, "a site holds no element from H to Fm")
     lengths = np.linalg.norm(crystal.lattice, axis=1)
     if not ((lengths >= MIN_LENGTH) & (lengths <= MAX_LENGTH)).all():
         shown = ", ".join(f"{length:.3g}" for length in lengths)
@@ -77,6 +74,18 @@ def check_crystal(crystal: Crystal) -> None:
     distance = shortest_overlap(crystal)
     if distance is not None:
         raise BadStructureError(Reason.OVERLAP, f"atoms {distance:.2f} A apart, nearer than {MIN_DISTANCE:g} A")
+
+
+def check_atoms(crystal: Crystal) -> None:
+    """Accept a crystal that has atoms of known elements, wherever they are.
+
+    Raises:
+        BadStructureError: If the structure has no atoms, or elements outside H to Fm.
+    """
+    if crystal.num_atoms == 0:
+        raise BadStructureError(Reason.EMPTY, "the structure has no atoms")
+    if not ((crystal.atomic_numbers >= 1) & (crystal.atomic_numbers <= MAX_ATOMIC_NUMBER)).all():
+        raise BadStructureError(Reason.ELEMENT, "a site holds no element from H to Fm")
 
 
 def shortest_overlap(crystal: Crystal) -> float | None:

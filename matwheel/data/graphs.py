@@ -19,11 +19,11 @@ from torch_geometric.data import Batch
 from tqdm.auto import tqdm
 
 from matwheel.data.crystal import CrystalTable
-from matwheel.data.neighbours import SHELL_TOLERANCE, periodic_neighbours
+from matwheel.data.neighbours import SHELL_TOLERANCE, Neighbours, periodic_neighbours
 
 log = logging.getLogger(__name__)
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Raise when the meaning or layout of cached graphs changes: older caches are then left alone and rebuilt."""
 _CHUNK = 128  # crystals per neighbour search: large enough to amortise, small enough for the processor's caches
 
@@ -43,6 +43,7 @@ class CrystalGraphs:
         image: [sum(num_edges), 3] int16.
         dist: [sum(num_edges)] float32, A.
         shell: [sum(num_edges)] int32.
+        repeats: [sum(num_edges)] int16.
     """
 
     num_atoms: Tensor
@@ -55,6 +56,7 @@ class CrystalGraphs:
     image: Tensor
     dist: Tensor
     shell: Tensor
+    repeats: Tensor
 
     def __len__(self) -> int:
         return len(self.num_atoms)
@@ -73,7 +75,7 @@ class CrystalGraphs:
         """
         if not len(table):
             raise ValueError("there is no crystal to build graphs of")
-        columns: list[list[Tensor]] = [[] for _ in range(6)]
+        columns: list[list[Tensor]] = [[] for _ in range(7)]
         bar = tqdm(total=len(table), desc="Building crystal graphs", unit="crystal", disable=not progress)
         for start in range(0, len(table), _CHUNK):
             part = table.take(np.arange(start, min(start + _CHUNK, len(table))))
@@ -87,14 +89,20 @@ class CrystalGraphs:
             )
             crystal = torch.repeat_interleave(torch.arange(len(part)), num_atoms)[edges.edge_index[1]]
             local = edges.edge_index - (torch.cumsum(num_atoms, 0) - num_atoms)[crystal]
-            values = (torch.bincount(crystal, minlength=len(part)), local[0].int(), local[1].int())
-            for column, value in zip(
-                columns, (*values, edges.image.short(), edges.dist.float(), edges.shell.int()), strict=True
-            ):
+            values = (
+                torch.bincount(crystal, minlength=len(part)),
+                local[0].int(),
+                local[1].int(),
+                edges.image.short(),
+                edges.dist.float(),
+                edges.shell.int(),
+                _repeats(edges).short(),
+            )
+            for column, value in zip(columns, values, strict=True):
                 column.append(value)
             bar.update(len(part))
         bar.close()
-        num_edges, neighbour, centre, image, dist, shell = (torch.cat(column) for column in columns)
+        num_edges, neighbour, centre, image, dist, shell, repeats = (torch.cat(column) for column in columns)
         return cls(
             num_atoms=torch.from_numpy(table.num_atoms),
             num_edges=num_edges,
@@ -106,6 +114,7 @@ class CrystalGraphs:
             image=image,
             dist=dist,
             shell=shell,
+            repeats=repeats,
         )
 
     @classmethod
@@ -177,6 +186,7 @@ class CrystalGraphs:
             edge_image=self.image.index_select(0, edges).float(),
             edge_dist=self.dist.index_select(0, edges),
             edge_shell=self.shell.index_select(0, edges).long(),
+            edge_repeats=self.repeats.index_select(0, edges).float(),
             row=rows,
             **per_crystal,
         )
@@ -187,6 +197,19 @@ def default_cache_dir() -> Path:
     if "MATWHEEL_CACHE" in os.environ:
         return Path(os.environ["MATWHEEL_CACHE"])
     return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "matwheel"
+
+
+def _repeats(edges: Neighbours) -> Tensor:
+    """[E], how many edges join the same two atoms at the same distance: at the first of them, zero at the others."""
+    neighbour, centre = edges.edge_index.unbind()
+    if not len(centre):
+        return centre
+    alike = (centre * (edges.shell.max() + 1) + edges.shell) * (neighbour.max() + 1) + neighbour
+    _, kind, counts = torch.unique(alike, return_inverse=True, return_counts=True)
+    first = torch.full_like(counts, len(centre))
+    first.scatter_reduce_(0, kind, torch.arange(len(centre)), "amin")
+    repeats: Tensor = torch.zeros_like(centre).index_copy_(0, first, counts)
+    return repeats
 
 
 def _short_hash(text: str) -> str:

@@ -25,6 +25,10 @@ EDGE_DIST = "edge_dist"
 EDGE_SHELL = "edge_shell"
 """[E] int64: how many neighbours of the centre are closer. `edge_shell < k` keeps the k nearest and all that tie with
 the k-th, so that graphs do not depend on the order of atoms."""
+EDGE_REPEATS = "edge_repeats"
+"""[E] float32, whole numbers: how many edges join the same two atoms over the same distance, in different images. The
+first of them has their number, the others have 0: a network that looks at distances only can do with the first, counted
+so often."""
 TARGET = "target"
 """[B] float32: the property to predict in the user's units; NaN where unknown."""
 CONDITIONS = "conditions"

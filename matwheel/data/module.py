@@ -17,12 +17,15 @@ from torch_geometric.data import Batch
 from matwheel.data.catalogue import load
 from matwheel.data.cells import niggli_reduce
 from matwheel.data.checks import usable_rows
-from matwheel.data.crystal import CrystalTable, IntArray
+from matwheel.data.crystal import CrystalTable, FloatArray, IntArray
 from matwheel.data.graphs import CrystalGraphs
 from matwheel.data.rows import LoadedTable
 from matwheel.data.splits import RandomSplit, Split, SplitRows
 
 log = logging.getLogger(__name__)
+
+_EVALUATION_BATCHES = 4
+"""Batches without gradients are so many times larger: they need less memory per crystal."""
 
 
 @dataclass(frozen=True)
@@ -147,9 +150,7 @@ class CrystalDataModule(L.LightningDataModule):
         """
         if real_rows is None:
             real_rows = self.split_rows.labelled if self.split_rows is not None else np.zeros(0, dtype=np.int64)
-        forbidden = np.intersect1d(real_rows, np.concatenate([self.val_rows, self.test_rows]))
-        if len(forbidden):
-            raise ValueError(f"rows {forbidden[:5].tolist()} belong to validation or test and cannot be trained on")
+        self._refuse_evaluation_rows(real_rows, "trained on")
         real = self._real
         if real is None:
             raise RuntimeError("call setup before use_training")
@@ -176,6 +177,26 @@ class CrystalDataModule(L.LightningDataModule):
         module.use_training(real_rows, synthetic, synthetic_weight)
         return module
 
+    def with_targets(self, rows: IntArray, values: FloatArray) -> CrystalDataModule:
+        """A copy in which some rows of the table have another target; the training set is the default one.
+
+        Args:
+            rows: [n], of the training part.
+            values: [n], user's units; NaN hides what is known.
+        """
+        self._refuse_evaluation_rows(rows, "given other labels")
+        target = self.table.properties[self.target].copy()
+        target[rows] = values
+        module = copy.copy(self)
+        module.table = self.table.with_properties(**{self.target: target})
+        module.use_training()
+        return module
+
+    @property
+    def training_table(self) -> CrystalTable:
+        """The crystals of the current training set, repeats included."""
+        return self._pool_table.take(self.train_rows)
+
     @property
     def val_rows(self) -> IntArray:
         """Rows of the table used for every choice."""
@@ -192,7 +213,7 @@ class CrystalDataModule(L.LightningDataModule):
 
     def training_statistics(self) -> TrainingStatistics:
         """Targets, conditions and structures of the current training set."""
-        table = self._pool_table.take(self.train_rows)
+        table = self.training_table
         if not len(table):
             raise ValueError("the training set is empty: lower the validation and test fractions, or give more rows")
         return TrainingStatistics(
@@ -207,6 +228,10 @@ class CrystalDataModule(L.LightningDataModule):
         """Shuffled batches of the current training set."""
         return self._loader(self.train_rows, shuffle=True)
 
+    def ordered_dataloader(self) -> DataLoader[Batch]:
+        """Batches of the current training set in the order of `train_rows`."""
+        return self._loader(self.train_rows)
+
     def val_dataloader(self) -> DataLoader[Batch]:
         """Batches of the validation rows."""
         return self._loader(self.val_rows)
@@ -219,11 +244,16 @@ class CrystalDataModule(L.LightningDataModule):
         """Batches of all rows, labelled or not."""
         return self._loader(np.arange(len(self.table)))
 
+    def _refuse_evaluation_rows(self, rows: IntArray, what: str) -> None:
+        forbidden = np.intersect1d(rows, np.concatenate([self.val_rows, self.test_rows]))
+        if len(forbidden):
+            raise ValueError(f"rows {forbidden[:5].tolist()} belong to validation or test and cannot be {what}")
+
     def _loader(self, rows: IntArray, shuffle: bool = False) -> DataLoader[Batch]:
         dataset = _CrystalDataset(self._pool, rows, self._per_crystal)
         return DataLoader(
             dataset,
-            batch_size=self.batch_size,
+            batch_size=self.batch_size * (1 if shuffle else _EVALUATION_BATCHES),
             shuffle=shuffle,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -34,8 +34,19 @@ class Records:
     targets: Sequence[str] | None = None
 
 
-def load_records(name: str, records: Records, units: Mapping[str, str] | None = None) -> LoadedTable:
+def load_records(
+    name: str,
+    records: Records,
+    units: Mapping[str, str] | None = None,
+    parse: Callable[[object, str], Crystal] = parse_structure,
+) -> LoadedTable:
     """Parse the structures, find the numeric columns, and set bad rows aside.
+
+    Args:
+        name: Of the source.
+        records: Its rows.
+        units: Units of properties, where known.
+        parse: Makes a crystal of a row's structure and id, and refuses with `BadStructureError` what cannot be used.
 
     Raises:
         ValueError: If no row can be used.
@@ -49,7 +60,7 @@ def load_records(name: str, records: Records, units: Mapping[str, str] | None = 
         try:
             if isinstance(structure, BadStructureError):
                 raise structure
-            crystal = parse_structure(structure, id)
+            crystal = parse(structure, id)
             if id in seen:
                 raise BadStructureError(Reason.DUPLICATE, f"row {seen[id]} has the same id")
         except BadStructureError as error:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from pymatgen.core import Structure
 
-from matwheel.data.checks import BadStructureError, check_crystal, ordered_crystal
+from matwheel.data.checks import BadStructureError, check_atoms, check_crystal, ordered_crystal
 from matwheel.data.cif import lattice_from_parameters, parse_cif
 from matwheel.data.crystal import Crystal, FloatArray, wrap
 from matwheel.data.poscar import parse_poscar
@@ -37,8 +37,24 @@ def parse_structure(cell: object, id: str) -> Crystal:
         BadStructureError: If it cannot be read or used, see `matwheel.data.checks.check_crystal`.
     """
     with np.errstate(all="ignore"):  # numbers that overflow are found by the check
-        crystal = cell if isinstance(cell, Crystal) else _parse(cell, id)
+        crystal = _parse(cell, id)
         check_crystal(crystal)
+    return crystal
+
+
+def parse_any_structure(cell: object, id: str) -> Crystal:
+    """Read a structure as generators make them: neither the cell nor distances between atoms are checked.
+
+    Args:
+        cell: See `parse_structure`.
+        id: Name of the crystal.
+
+    Raises:
+        BadStructureError: If it cannot be read, has no atoms, or holds something that is not an element from H to Fm.
+    """
+    with np.errstate(all="ignore"):
+        crystal = _parse(cell, id)
+        check_atoms(crystal)
     return crystal
 
 
@@ -56,6 +72,8 @@ def looks_like_structure(cell: object) -> bool:
 
 
 def _parse(cell: object, id: str) -> Crystal:
+    if isinstance(cell, Crystal):
+        return cell
     if isinstance(cell, Structure):
         return ordered_crystal(cell, id)
     if isinstance(cell, Mapping):

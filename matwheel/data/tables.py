@@ -41,14 +41,28 @@ def read_table(path: Path, structure_column: str | None = None, id_column: str |
     Raises:
         ValueError: If the file cannot be read, or no row of it is usable.
     """
+    return load_records(str(path), read_records(path, structure_column, id_column))
+
+
+def read_records(path: Path, structure_column: str | None = None, id_column: str | None = None) -> Records:
+    """Read the rows of a table without parsing their structures.
+
+    Args:
+        path: See `read_table`.
+        structure_column: See `read_table`.
+        id_column: See `read_table`.
+
+    Raises:
+        ValueError: If the file cannot be read.
+    """
     path = Path(path)
     if path.is_dir():
-        return load_records(str(path), _read_folder(path, id_column))
+        return _read_folder(path, id_column)
     if not path.is_file():
         raise ValueError(f"no such table: {path}")
     name = path.name.lower()
     if name.endswith((".extxyz", ".xyz")):
-        return load_records(str(path), read_extxyz(path, id_column, frozenset(ID_NAMES)))
+        return read_extxyz(path, id_column, frozenset(ID_NAMES))
     targets: Sequence[str] | None = None
     bad: dict[int, BadStructureError] = {}
     if name.endswith((".csv", ".csv.gz")):
@@ -61,7 +75,7 @@ def read_table(path: Path, structure_column: str | None = None, id_column: str |
         columns = _parquet_columns(path)
     else:
         raise ValueError(f"cannot read {path}: the formats are {FORMATS}")
-    return load_records(str(path), _to_records(columns, bad, targets, path, structure_column, id_column))
+    return _to_records(columns, bad, targets, path, structure_column, id_column)
 
 
 def _to_records(

@@ -23,6 +23,7 @@ from matwheel.diffusion.draws import spread
 from matwheel.diffusion.latent import LatentDiffusion
 from matwheel.diffusion.random import derive_seeds, seeded_normal
 from matwheel.diffusion.samplers import Atoms, Cells, Denoise, DenoisingSampler, Sampler
+from matwheel.models.checkpoints import save_extra_state
 from matwheel.models.con_cdvae import ConCDVAE
 from matwheel.models.latents import LatentBatch, LatentDataModule
 from matwheel.models.unpack import Provenance, unpack_crystals
@@ -116,6 +117,10 @@ class LatentPrior(L.LightningModule):
         """What the prior learns to generate: the mean of each crystal's latent."""
         return self.vae.encode(batch)[0]
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the names of the conditions."""
+        save_extra_state(self, checkpoint)
+
     def training_step(self, batch: LatentBatch, batch_idx: int) -> Tensor:
         """Squared error of the predicted noise at random steps."""
         step = torch.randint(self.diffusion.num_steps, (len(batch.position),), device=self.device)
@@ -142,7 +147,8 @@ class LatentPrior(L.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Adam on the prior; the autoencoder is frozen."""
-        return Adam([p for p in self.parameters() if p.requires_grad], lr=self.learning_rate)
+        trained = [p for p in self.parameters() if p.requires_grad]
+        return Adam(trained, lr=self.learning_rate, fused=self.device.type == "cpu")
 
     def on_predict_start(self) -> None:
         """Find out who is generating."""

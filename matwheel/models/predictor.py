@@ -14,6 +14,7 @@ from torch_geometric.data import Batch
 from torchmetrics import MeanAbsoluteError, MeanSquaredError, MetricCollection, R2Score
 
 from matwheel.data.targets import TargetTransform
+from matwheel.models.schedules import one_cycle
 
 LOSSES: dict[str, Callable[..., Tensor]] = {"mse": F.mse_loss, "l1": F.l1_loss, "huber": F.huber_loss}
 
@@ -119,14 +120,11 @@ class PropertyPredictor(L.LightningModule):
         optimizer = torch.optim.AdamW(
             [{"params": matrices, "weight_decay": self.weight_decay}, {"params": vectors, "weight_decay": 0.0}],
             lr=self.learning_rate,
+            fused=self.device.type == "cpu",  # many small tensors: a loop over them costs as much as the gradients
         )
         if self.schedule == "constant":
             return optimizer
-        steps = self.trainer.estimated_stepping_batches
-        if steps == float("inf"):
-            raise ValueError("the one_cycle schedule needs a known end: set trainer.max_epochs or max_steps")
-        cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.learning_rate, int(steps), pct_start=0.1)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
+        return one_cycle(optimizer, self.learning_rate, self.trainer)
 
     def _errors(self, scaled: Tensor, target: Tensor) -> Tensor:
         return LOSSES[self.loss](scaled, self.transform(target), reduction="none")

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 from torch_geometric.data import Batch
 
 from matwheel.data.elements import NUM_FEATURES, element_features
@@ -64,12 +68,15 @@ class CGCNN(nn.Module):
         Returns:
             [B], on the scale the network is trained on.
         """
-        kept = ((batch.edge_shell < self.max_neighbours) & (batch.edge_dist <= self.cutoff)).nonzero().squeeze(1)
+        near = (batch.edge_shell < self.max_neighbours) & (batch.edge_dist <= self.cutoff)
+        # Edges over the same distance between the same atoms carry the same message: one is enough, counted so often.
+        kept = (near & (batch.edge_repeats > 0)).nonzero().squeeze(1)
         neighbour, centre = batch.edge_index.index_select(1, kept)
+        count = batch.edge_repeats.index_select(0, kept)
         expanded = self.expand(batch.edge_dist.index_select(0, kept))
         atoms = self.embedding(self.dropout(self.features.index_select(0, batch.atomic_numbers - 1)))
         for conv in self.convs:
-            atoms = conv(atoms, expanded, neighbour, centre)
+            atoms = conv(atoms, expanded, neighbour, centre, count)
         total = atoms.new_zeros(len(batch.num_atoms), atoms.shape[1]).index_add(0, batch.batch, atoms)
         crystals = F.softplus(total / batch.num_atoms[:, None])
         prediction: Tensor = self.output(F.softplus(self.hidden(crystals)))
@@ -98,7 +105,7 @@ class GatedConvolution(nn.Module):
         super().__init__()
         self.parts = [hidden_dim, hidden_dim, edge_dim]
         self.gate = nn.Linear(sum(self.parts), 2 * hidden_dim, bias=False)
-        self.gate_norm = nn.BatchNorm1d(2 * hidden_dim)
+        self.gate_norm = CountedBatchNorm(2 * hidden_dim)
         self.sum_norm = nn.BatchNorm1d(hidden_dim)
 
     def forward(
@@ -107,14 +114,16 @@ class GatedConvolution(nn.Module):
         edges: Float[Tensor, "edges features"],
         neighbour: Int[Tensor, " edges"],
         centre: Int[Tensor, " edges"],
+        count: Float[Tensor, " edges"],
     ) -> Float[Tensor, "atoms hidden"]:
-        """Update the atoms from their neighbours; the sum over none is zero."""
+        """Update the atoms from their neighbours, edge e standing for `count[e]`; the sum over none is zero."""
         of_centre, of_neighbour, of_edge = torch.split(self.gate.weight, self.parts, dim=1)
         # index_select: unlike indexing, its gradient is a plain sum over rows.
         gate = torch.addmm(F.linear(atoms, of_centre).index_select(0, centre), edges, of_edge.T)
         gate = gate + F.linear(atoms, of_neighbour).index_select(0, neighbour)
-        weight, message = _normalise(self.gate_norm, gate).chunk(2, dim=1)
-        summed = torch.zeros_like(atoms).index_add(0, centre, torch.sigmoid(weight) * F.softplus(message))
+        weight, message = self.gate_norm(gate, count).chunk(2, dim=1)
+        passed = torch.sigmoid(weight) * F.softplus(message) * count[:, None]
+        summed = torch.zeros_like(atoms).index_add(0, centre, passed)
         return F.softplus(atoms + _normalise(self.sum_norm, summed))
 
 
@@ -124,3 +133,59 @@ def _normalise(norm: nn.BatchNorm1d, rows: Tensor) -> Tensor:
         normed: Tensor = norm(rows)
         return normed
     return F.batch_norm(rows, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
+
+
+class CountedBatchNorm(nn.BatchNorm1d):
+    """Batch norm of rows of which each stands for several equal ones.
+
+    It equals `BatchNorm1d` of all these rows. Where there is only one, which leaves no variance to measure, it falls
+    back on its running statistics.
+    """
+
+    def forward(  # type: ignore[override]
+        self, rows: Float[Tensor, "rows features"], count: Float[Tensor, " rows"]
+    ) -> Float[Tensor, "rows features"]:
+        """Normalise each feature.
+
+        Args:
+            rows: The different rows.
+            count: How often each occurs.
+        """
+        total = count.sum()
+        if not self.training or total <= 1:
+            return F.batch_norm(rows, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        share = count / total
+        normed: Tensor
+        normed, mean, variance = _WeightedNorm.apply(rows, share, self.weight, self.bias, self.eps)  # type: ignore[no-untyped-call]
+        with torch.no_grad():
+            assert self.momentum is not None
+            self.running_mean.lerp_(mean, self.momentum)  # type: ignore[union-attr]
+            self.running_var.lerp_(variance * (total / (total - 1)), self.momentum)  # type: ignore[union-attr]
+            self.num_batches_tracked.add_(1)  # type: ignore[union-attr]
+        return normed
+
+
+class _WeightedNorm(Function):
+    """Batch norm with a weight per row, and its gradient in as few passes as the unweighted one."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, rows: Tensor, share: Tensor, weight: Tensor, bias: Tensor, eps: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        mean = share @ rows
+        unit = rows - mean
+        variance = share @ unit.square()
+        inverse = torch.rsqrt(variance + eps)
+        unit *= inverse
+        ctx.save_for_backward(unit, share, weight, inverse)
+        ctx.mark_non_differentiable(mean, variance)
+        return torch.addcmul(bias, unit, weight), mean, variance
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor, None, Tensor, Tensor, None]:
+        unit, share, weight, inverse = ctx.saved_tensors
+        grad_bias = grad.sum(0)
+        grad_weight = (grad * unit).sum(0)
+        common = torch.addcmul(grad_bias, unit, grad_weight).mul_(share[:, None])
+        return (grad - common).mul_(weight * inverse), None, grad_weight, grad_bias, None

@@ -83,6 +83,10 @@ class _ScalarCondition(nn.Module):
         return cast(Tensor, self.net(torch.exp(-0.5 * distance**2)))
 
 
+_NO_CLASS = torch.finfo(torch.float32).max
+"""Sorts behind all classes; finite, so that averages of checkpoints keep it."""
+
+
 class _ClassCondition(nn.Module):
     """A class among those found in training."""
 
@@ -90,7 +94,7 @@ class _ClassCondition(nn.Module):
 
     def __init__(self, max_classes: int, dim: int) -> None:
         super().__init__()
-        self.register_buffer("classes", torch.full((max_classes,), torch.inf))
+        self.register_buffer("classes", torch.full((max_classes,), _NO_CLASS))
         self.embedding = nn.Embedding(max_classes, dim)
 
     def fit(self, name: str, values: Tensor) -> None:
@@ -102,7 +106,7 @@ class _ClassCondition(nn.Module):
                 f"condition {name!r} has {len(found)} classes: raise max_classes (now {len(self.classes)}), or "
                 "treat it as a scalar"
             )
-        self.classes.fill_(torch.inf)
+        self.classes.fill_(_NO_CLASS)
         self.classes[: len(found)] = found
 
     def encode(self, name: str, values: Tensor) -> Tensor:
@@ -110,7 +114,7 @@ class _ClassCondition(nn.Module):
         position = torch.searchsorted(self.classes, values.contiguous()).clamp(max=len(self.classes) - 1)
         unknown = self.classes[position] != values
         if bool(unknown.any()):
-            known = ", ".join(f"{value:g}" for value in self.classes[torch.isfinite(self.classes)].tolist())
+            known = ", ".join(f"{value:g}" for value in self.classes[self.classes < _NO_CLASS].tolist())
             raise ValueError(
                 f"condition {name!r} has no class {float(values[unknown][0]):g}; classes found in training: {known}"
             )

@@ -8,7 +8,6 @@ CDVAE, arXiv 2110.06197.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -17,21 +16,10 @@ from torch import Tensor, nn
 from matwheel.data.crystal import MAX_ATOMIC_NUMBER
 from matwheel.nn.angular import AngularCoupling, Star
 from matwheel.nn.bases import GaussianBasis, spherical_harmonics
+from matwheel.nn.decoder import DecoderOutput
 from matwheel.nn.gemnet_blocks import AtomPairs, EdgeFeatures, EdgeOutput, InteractionBlock, RadialProjections
 from matwheel.nn.layers import ACTIVATION_GAIN, silu
 from matwheel.nn.symmetric_graph import SymmetricGraph
-
-
-class DecoderOutput(NamedTuple):
-    """What a decoder says about each atom.
-
-    Attributes:
-        vectors: [N, 3], Cartesian, turning with the lattice; the unit is the caller's.
-        type_logits: [N, 100], column a is atomic number a + 1.
-    """
-
-    vectors: Tensor
-    type_logits: Tensor
 
 
 class GemNetT(nn.Module):

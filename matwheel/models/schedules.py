@@ -1,0 +1,26 @@
+"""Learning rates that change over a training."""
+
+from __future__ import annotations
+
+import lightning as L
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import OneCycleLR
+
+
+def one_cycle(optimizer: Optimizer, learning_rate: float, trainer: L.Trainer) -> OptimizerLRScheduler:
+    """Rise over the first tenth of all steps, then fall to nearly zero as a cosine.
+
+    Args:
+        optimizer: What is scheduled.
+        learning_rate: The highest.
+        trainer: Knows the number of steps.
+
+    Raises:
+        ValueError: If it does not.
+    """
+    steps = trainer.estimated_stepping_batches
+    if steps == float("inf"):
+        raise ValueError("the one_cycle schedule needs a known end: set trainer.max_epochs or max_steps")
+    cycle = OneCycleLR(optimizer, learning_rate, int(steps), pct_start=0.1)
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
