@@ -23,12 +23,12 @@ PREDICTORS = sorted((CONFIGS / "predictor").glob("*.yaml"))
 GENERATORS = sorted((CONFIGS / "generator").glob("con_cdvae*.yaml"))
 WHEELS = sorted((CONFIGS / "flywheel").glob("*.yaml"))
 DATA = sorted((CONFIGS / "data").glob("*.yaml"))
-PRIOR = CONFIGS / "generator" / "prior.yaml"
+PRIORS = [path.with_name(path.name.replace("con_cdvae", "prior")) for path in GENERATORS]
 QUIET = ["--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"]
 SHORT = [*QUIET, "--trainer.max_epochs", "1", "--trainer.check_val_every_n_epoch", "1", "--trainer.accelerator", "cpu"]
 SMALL_GENERATOR = {
-    "encoder": {"hidden": 8, "num_blocks": 1, "int_emb": 4, "basis_emb": 2, "out_emb": 8, "out_channels": 8},
-    "decoder": {"latent_dim": 24, "hidden": 8, "num_blocks": 1, "num_radial": 8, "trip": 4, "bilinear": 4},
+    "encoder": {"hidden": 8, "num_blocks": 1, "num_radial": 4, "out_channels": 8},
+    "decoder": {"latent_dim": 24, "hidden": 8, "num_blocks": 1, "num_radial": 4},
     "condition_embedding": {"num_points": 4, "feature_dim": 8, "out_dim": 8},
 }
 SMALL_WHEEL = {
@@ -65,9 +65,9 @@ def _args(command: str, *configs: Path) -> list[str]:
     return [command, *(part for config in configs for part in ("-c", str(config)))]
 
 
-@pytest.mark.parametrize("config", [*PREDICTORS, *GENERATORS, PRIOR, *WHEELS, *DATA], ids=lambda path: path.name)
+@pytest.mark.parametrize("config", [*PREDICTORS, *GENERATORS, *PRIORS, *WHEELS, *DATA], ids=lambda path: path.name)
 def test_every_config_parses(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    base = [PRIOR] if config.name == "requests.yaml" else PREDICTORS[:1]
+    base = PRIORS[:1] if config.name == "requests.yaml" else PREDICTORS[:1]
     configs = [*base, config] if config in DATA else [config]
     with pytest.raises(SystemExit) as stop:
         main([*_args("predict" if config.name == "requests.yaml" else "fit", *configs), "--print_config"])
@@ -127,16 +127,17 @@ def test_later_configs_and_options_win(capsys: pytest.CaptureFixture[str]) -> No
     assert options["decoder"]["init_args"]["cutoff"] == 9.0
 
 
-@pytest.mark.parametrize("config", GENERATORS, ids=lambda path: path.name)
-def test_generator_prior_and_samples(config: Path, small_data: list[str]) -> None:
-    main([*_args("fit", config, TINY / "con_cdvae.yaml"), *small_data, *SHORT, "--name", "vae"])
-    main([*_args("test", config, TINY / "con_cdvae.yaml"), *small_data, *QUIET, "--ckpt_path", _checkpoint("vae")])
+@pytest.mark.parametrize(("config", "prior"), list(zip(GENERATORS, PRIORS, strict=True)), ids=lambda path: path.name)
+def test_generator_prior_and_samples(config: Path, prior: Path, small_data: list[str]) -> None:
+    tiny, tiny_prior = TINY / config.name, TINY / prior.name
+    main([*_args("fit", config, tiny), *small_data, *SHORT, "--name", "vae"])
+    main([*_args("test", config, tiny), *small_data, *QUIET, "--ckpt_path", _checkpoint("vae")])
     latents = [option.replace("--data.", "--data.crystals.") for option in small_data]
     trained = ["--model.vae_checkpoint", _checkpoint("vae"), "--name", "prior"]
-    main([*_args("fit", PRIOR, TINY / "prior.yaml"), *latents, *SHORT, *trained])
+    main([*_args("fit", prior, tiny_prior), *latents, *SHORT, *trained])
     requests = ["--data.values", "[[5.0], [20.0]]", "--data.num_samples", "5", "--data.chunk_size", "2"]
     checkpoint = ["--ckpt_path", _checkpoint("prior"), "--name", "samples"]
-    configs = (PRIOR, TINY / "prior.yaml", CONFIGS / "data" / "requests.yaml")
+    configs = (prior, tiny_prior, CONFIGS / "data" / "requests.yaml")
     main([*_args("predict", *configs), *requests, *QUIET, *checkpoint])
     folder = Path("runs/samples/version_0/samples")
     table = pd.read_parquet(folder / "samples.parquet")
@@ -151,7 +152,15 @@ def test_flywheel(config: Path, small_data: list[str], capsys: pytest.CaptureFix
     run = Path("runs/small-flywheel")
     assert (run / "results.csv").is_file()
     assert (run / "version_0" / "config.yaml").is_file()
-    assert "F+G_F" in capsys.readouterr().out
+    assert ("S+G_S" if config.stem == "semi" else "F+G_F") in capsys.readouterr().out
+
+
+def test_the_semi_supervised_wheel_has_the_networks_and_schedules_of_the_full_one() -> None:
+    full, semi = (yaml.safe_load((CONFIGS / "flywheel" / f"{name}.yaml").read_text()) for name in ("full", "semi"))
+    assert semi["data"]["init_args"].pop("labelled_fraction") == 0.1
+    assert semi["data"]["init_args"].pop("batch_size") < full["data"]["init_args"].pop("batch_size")
+    assert semi["trainer"]["callbacks"][-1]["init_args"].pop("pseudo_labeller")
+    assert semi == full
 
 
 def test_tracking_offline_beside_the_metrics_table(small_data: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

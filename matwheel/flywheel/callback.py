@@ -5,10 +5,9 @@ from __future__ import annotations
 import copy
 import logging
 import os
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import (
@@ -24,21 +23,25 @@ from lightning.pytorch.cli import SaveConfigCallback
 
 from matwheel.data.catalogue import DATASETS
 from matwheel.data.module import CrystalDataModule
+from matwheel.flywheel.arms import DEFAULT_ARMS, ArmName, Scenario
 from matwheel.flywheel.conditions import ConditionSampler, KernelDensity
 from matwheel.flywheel.filters import BasicFilter, Filter, NoCrystalLeftError
-from matwheel.flywheel.ledger import Ledger, derive_seed
+from matwheel.flywheel.generation import GeneratorRecipe
+from matwheel.flywheel.labels import ConditionLabels, Labeller, PredictorLabels
+from matwheel.flywheel.ledger import Ledger
 from matwheel.flywheel.processes import Processes
-from matwheel.flywheel.results import ResultRow, write_results
+from matwheel.flywheel.results import ResultRow
+from matwheel.flywheel.run import Run
 from matwheel.flywheel.stages import Baseline, FitSettings, PredictorRecipe
-from matwheel.flywheel.trainers import BEST, SeededEpochs, StageTrainers, load_weights, seed_all
-from matwheel.flywheel.wheel import Wheel
+from matwheel.flywheel.trainers import StageTrainers, seed_all
+from matwheel.flywheel.turn import TurnSettings
+from matwheel.flywheel.wheel import RESULTS, ROUNDS, Wheel
 from matwheel.models.con_cdvae import ConCDVAE
 from matwheel.models.latent_prior import LatentPrior
-from matwheel.report.table import format_results
+from matwheel.report.table import format_results, format_rounds
 
 log = logging.getLogger(__name__)
 
-RESULTS = "results.csv"
 _DEFAULT_FIT = FitSettings()
 _NOT_OF_RECIPE = (Checkpoint, ProgressBar, ModelSummary, LearningRateMonitor, SaveConfigCallback, BasePredictionWriter)
 """Callbacks that watch a training without changing it."""
@@ -47,26 +50,42 @@ _NOT_OF_RECIPE = (Checkpoint, ProgressBar, ModelSummary, LearningRateMonitor, Sa
 class Flywheel(Callback):
     """Generates crystals from the training set and measures whether they help the predictor of this trainer.
 
-    Before the first epoch it trains the generator and its latent prior on the real training crystals, samples new ones
-    under conditions like the training labels, filters them, and trains copies of the predictor on other mixtures. Then
-    the trainer itself fits real and synthetic crystals together (arm `F+G_F`). All arms start from the same weights and
-    seed, follow the same recipe, choose their checkpoint on the same validation rows and are tested on the same rows.
-    The seed is the one of `seed_everything`. Finished stages are skipped when the run is repeated, an interrupted one
-    continues; only an interrupted fit of the outer trainer starts over, unless it is given its `ckpt_path`.
+    When the trainer starts to fit, the wheel trains the generator and its latent prior on the real training crystals,
+    samples new ones under conditions like the training labels, filters and labels them, and trains copies of the
+    trainer's model on each mixture (`arms`), on the trainer's hardware and with its settings and callbacks. All arms
+    start from the same weights and seed, choose their checkpoint on the same validation rows and are tested on the same
+    rows. The seed is the one of `seed_everything`. Finished stages are skipped when the run is repeated, an interrupted
+    one continues. The trainer itself has no epoch left to fit: its model gets the weights of the last arm, in the round
+    in which they are best on the validation rows, and its data module the synthetic crystals.
+
+    Where the data have a `labelled_fraction` below 1, the scenario is the semi-supervised one: a teacher trained on the
+    labelled crystals gives all training crystals a label before the generator learns from them. The target of those
+    without a label is not looked at, save by the arm `S+G_true`; conditions other than it are taken to be known.
 
     Args:
         generator: The conditional autoencoder.
         prior: Makes the latent prior of an autoencoder.
         generator_fit: How the autoencoder is trained.
         prior_fit: How the prior is trained.
-        conditions: Which condition values are asked for; distributed as the training labels by default.
+        conditions: Which condition values are asked for; distributed as the generator's training labels by default.
         filter: Which synthetic crystals are used; valid ones without copies by default.
-        synthetic_ratio: Crystals generated per real training crystal, before filtering.
+        labeller: Where the labels of synthetic crystals come from; the condition by default.
+        pseudo_labeller: Where the labels of unlabelled real crystals come from; the teaching predictors by default.
+        num_teachers: Predictors, trained under different seeds, whose mean teaches where predictors label.
+        synthetic_ratio: Crystals generated per real crystal the generator was trained on, before filtering.
         synthetic_weight: Weight of a synthetic crystal in the predictor's loss; a real one has 1.
         chunk_size: Crystals generated at a time.
-        arms: What the predictor is trained on besides `F+G_F`: the real crystals (`F`), the synthetic ones (`G_F`), the
-            real ones repeated to the number of `F+G_F` (`F x k`).
+        arms: What predictors are trained on, all but those with `then` by default. The real crystals (`F`), these
+            repeated to the number of `F+G_F` (`F x k`), the synthetic ones (`G_F`), both (`F+G_F`), first the synthetic
+            and then the real ones (`G_F then F`). Semi-supervised, the same of the labelled crystals (`S`) with a
+            generator trained on the teacher's labels (`G_S`), and two controls: labelled and teacher-labelled real
+            crystals without a generator (`S+P`), and a generator trained on the true labels of all (`S+G_true`). The
+            last arm in the list teaches the next round, and the trainer's model gets its weights.
         baselines: Reference predictors: training median (`dummy`), trees on composition statistics (`trees`).
+        rounds: Turns of the wheel. Each begins with the last arm of the one before as teacher.
+        patience: Stop after so many rounds without a lower validation error of the last arm; never by default.
+        continue_generator: Start generator and prior of a round from the weights of the round before.
+        keep_crystals: Add the synthetic crystals of a round to those of the rounds before instead of replacing them.
         folder: Folder of the run; the trainer's `default_root_dir` by default.
     """
 
@@ -78,91 +97,90 @@ class Flywheel(Callback):
         prior_fit: FitSettings = _DEFAULT_FIT,
         conditions: ConditionSampler | None = None,
         filter: Filter | None = None,
+        labeller: Labeller | None = None,
+        pseudo_labeller: Labeller | None = None,
+        num_teachers: int = 1,
         synthetic_ratio: float = 1.0,
         synthetic_weight: float = 1.0,
         chunk_size: int = 64,
-        arms: Sequence[Literal["F", "F x k", "G_F"]] = ("F", "F x k", "G_F"),
+        arms: Sequence[ArmName] | None = None,
         baselines: Sequence[Baseline] = ("dummy", "trees"),
+        rounds: int = 1,
+        patience: int | None = None,
+        continue_generator: bool = False,
+        keep_crystals: bool = False,
         folder: Path | None = None,
     ) -> None:
         if synthetic_ratio <= 0:
             raise ValueError(f"synthetic_ratio must be positive, not {synthetic_ratio}")
+        if arms is not None and not arms:
+            raise ValueError("the flywheel needs at least one arm to train")
+        if min(rounds, num_teachers, 1 if patience is None else patience) < 1:
+            raise ValueError(
+                f"rounds ({rounds}), num_teachers ({num_teachers}) and patience ({patience}) must be at least 1"
+            )
         self.generator = generator
         self.prior = prior
         self.generator_fit = generator_fit
         self.prior_fit = prior_fit
         self.conditions = conditions if conditions is not None else KernelDensity()
         self.filter = filter if filter is not None else BasicFilter()
+        self.labeller = labeller if labeller is not None else ConditionLabels()
+        self.pseudo_labeller = pseudo_labeller if pseudo_labeller is not None else PredictorLabels()
+        self.num_teachers = num_teachers
         self.synthetic_ratio = synthetic_ratio
         self.synthetic_weight = synthetic_weight
         self.chunk_size = chunk_size
-        self.arms = tuple(arms)
+        self.arms = None if arms is None else tuple(arms)
         self.baselines = tuple(baselines)
+        self.rounds = rounds
+        self.patience = patience
+        self.continue_generator = continue_generator
+        self.keep_crystals = keep_crystals
         self.folder = folder
-        self.results: list[ResultRow] = []
-        """What is known so far, as in `results.csv`."""
         self._wheel: Wheel | None = None
-        self._seeding = SeededEpochs(0)
-        self._skips_fit = False
-        self._started = 0.0
+        self._max_epochs: int | None = None
+
+    @property
+    def results(self) -> list[ResultRow]:
+        """What is known so far, as in `results.csv`."""
+        return self._wheel.results if self._wheel is not None else []
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Run all stages before the trainer's own fit and give it the synthetic crystals."""
+        """Run all stages and give the trainer their outcome."""
         if stage != "fit":
             return
         data = trainer.datamodule  # type: ignore[attr-defined]
         if not isinstance(data, CrystalDataModule):
             raise ValueError("the flywheel needs a CrystalDataModule")
         recipe = _recipe(trainer, self)
-        seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
-        self._seeding = SeededEpochs(derive_seed(seed, "predictor"))
         folder = self.folder if self.folder is not None else Path(trainer.default_root_dir)
         ledger = Ledger(folder, Processes.of(trainer)).__enter__()
         try:
-            self._wheel = Wheel(
-                generator=self.generator,
-                make_prior=self.prior,
-                generator_fit=self.generator_fit,
-                prior_fit=self.prior_fit,
-                conditions=self.conditions,
-                filter=self.filter,
-                synthetic_ratio=self.synthetic_ratio,
-                synthetic_weight=self.synthetic_weight,
-                chunk_size=self.chunk_size,
-                model=copy.deepcopy(pl_module),
-                recipe=recipe,
-                data=data.with_training(),
-                ledger=ledger,
-                trainers=StageTrainers(trainer),
-                seed=seed,
-            )
-            self._turn(self._wheel)
-            self._prepare_fit(self._wheel, trainer, pl_module, data)
+            run = Run(ledger, StageTrainers(trainer), int(os.environ.get("PL_GLOBAL_SEED", 0)))
+            self._wheel = self._make_wheel(run, data, pl_module, recipe)
+            self._spin(self._wheel)
+            data.use_training(None, self._wheel.synthetic, self.synthetic_weight)
         except BaseException:
             ledger.__exit__()
             raise
+        self._max_epochs = trainer.max_epochs
+        trainer.fit_loop.max_epochs = 0
+        trainer.num_sanity_val_steps = 0
 
-    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Seed the epoch as in the other arms."""
-        self._seeding.on_train_epoch_start(trainer, pl_module)
-
-    def on_train_batch_start(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        """Seed the batch as in the other arms."""
-        self._seeding.on_train_batch_start(trainer, pl_module, batch, batch_idx)
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Give the model the weights of the last arm, and log the errors of all."""
+        assert self._wheel is not None
+        self._wheel.load_best(pl_module)
+        for row in self.results:
+            errors = {f"test_mae/{row.arm}": row.test_mae, f"val_mae/{row.arm}": row.val_mae}
+            for logger in trainer.loggers:
+                logger.log_metrics(errors, step=row.round)
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Evaluate the best checkpoint, and report."""
+        """Report."""
         assert self._wheel is not None
-        if not self._skips_fit:
-            checkpoint = trainer.checkpoint_callback
-            assert isinstance(checkpoint, ModelCheckpoint)
-            if not checkpoint.best_model_path:
-                raise ValueError("the fit left no checkpoint to evaluate: train for at least one epoch")
-            seconds = time.perf_counter() - self._started
-            self._add(self._wheel.finish_mixed(Path(checkpoint.best_model_path), seconds))
-        self._print()
+        _print(self._wheel)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Let another process work in the run's folder."""
@@ -171,55 +189,61 @@ class Flywheel(Callback):
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Let another process work in the run's folder."""
         self._release()
+        if stage == "fit" and self._max_epochs is not None:
+            trainer.fit_loop.max_epochs = self._max_epochs
 
-    def _turn(self, wheel: Wheel) -> None:
-        self.results = []
-        for kind in self.baselines:
-            self._add(wheel.baseline(kind))
-        if "F" in self.arms:
-            self._add(wheel.arm("F"))
+    def _make_wheel(
+        self, run: Run, data: CrystalDataModule, model: L.LightningModule, recipe: PredictorRecipe
+    ) -> Wheel:
+        scenario = Scenario(data)
+        arms = self.arms if self.arms is not None else DEFAULT_ARMS[scenario.name]
+        seed_all(run.seed_for("prior weights"))
+        generation = GeneratorRecipe(
+            generator=self.generator,
+            prior=self.prior(copy.deepcopy(self.generator)),
+            generator_fit=self.generator_fit,
+            prior_fit=self.prior_fit,
+            conditions=self.conditions,
+            filter=self.filter,
+            synthetic_ratio=self.synthetic_ratio,
+            chunk_size=self.chunk_size,
+        )
+        settings = TurnSettings(
+            generation=generation,
+            model=copy.deepcopy(model),
+            recipe=recipe,
+            labeller=self.labeller,
+            pseudo_labeller=self.pseudo_labeller,
+            num_teachers=self.num_teachers,
+            synthetic_weight=self.synthetic_weight,
+            continue_generator=self.continue_generator,
+            keep_crystals=self.keep_crystals,
+            last_arm=arms[-1],
+        )
+        return Wheel(run, scenario, settings, arms, self.baselines, self.rounds, self.patience)
+
+    def _spin(self, wheel: Wheel) -> None:
         try:
-            count = len(wheel.synthetic)
+            wheel.spin()
         except NoCrystalLeftError:
-            self._print()
+            _print(wheel)
             raise
-        log.info("%d synthetic crystals beside %d real ones", count, len(wheel.data.train_rows))
-        for arm in ("F x k", "G_F"):
-            if arm in self.arms:
-                self._add(wheel.arm(arm))
-
-    def _prepare_fit(
-        self, wheel: Wheel, trainer: L.Trainer, pl_module: L.LightningModule, data: CrystalDataModule
-    ) -> None:
-        finished = wheel.mixed_result()
-        self._skips_fit = finished is not None
-        data.use_training(None, wheel.synthetic, wheel.synthetic_weight)
-        if finished is not None:
-            self._add(wheel.arm_row("F+G_F", data, finished))
-            load_weights(pl_module, finished.folder / BEST)
-            trainer.fit_loop.max_epochs = 0
-            trainer.num_sanity_val_steps = 0
-        seed_all(self._seeding.seed)
-        self._started = time.perf_counter()
-
-    def _add(self, row: ResultRow) -> None:
-        """Add a row to the results, on disk as well, so that nothing known is lost if a later stage fails."""
-        assert self._wheel is not None
-        self.results.append(row)
-        ledger = self._wheel.ledger
-        if ledger.processes.is_first:
-            write_results(ledger.folder / RESULTS, self.results)
-
-    def _print(self) -> None:
-        assert self._wheel is not None
-        data, ledger = self._wheel.data, self._wheel.ledger
-        if ledger.processes.is_first:
-            unit = DATASETS[data.dataset].units.get(data.target, "") if data.dataset in DATASETS else ""
-            print(f"\n{format_results(self.results, unit)}\n\nResults: {ledger.folder / RESULTS}")
 
     def _release(self) -> None:
         if self._wheel is not None:
-            self._wheel.ledger.__exit__()
+            self._wheel.run.ledger.__exit__()
+
+
+def _print(wheel: Wheel) -> None:
+    """Show the tables in the first process."""
+    if not wheel.run.is_first:
+        return
+    known, folder = wheel.scenario.known, wheel.run.ledger.folder
+    unit = DATASETS[known.dataset].units.get(known.target, "") if known.dataset in DATASETS else ""
+    print(f"\n{format_results(wheel.results, unit)}")
+    if wheel.rounds > 1 and wheel.round_rows:
+        print(f"\n{format_rounds(wheel.round_rows, unit)}\n\nRounds: {folder / ROUNDS}")
+    print(f"\nResults: {folder / RESULTS}")
 
 
 def _recipe(trainer: L.Trainer, wheel: Flywheel) -> PredictorRecipe:

@@ -150,7 +150,7 @@ class TailWeighted(ConditionSampler):
 
 def _covariance_factor(values: FloatArray) -> FloatArray:
     """[C, C] matrix F with F.T @ F the covariance of the values [m, C], which may be singular."""
-    covariance = np.atleast_2d(np.cov(values, rowvar=False, bias=True)) if values.shape[1] else np.zeros((0, 0))
+    covariance = np.atleast_2d(np.cov(values.T, bias=True)) if values.shape[1] else np.zeros((0, 0))
     variances, directions = np.linalg.eigh(covariance)
     factor: FloatArray = np.sqrt(variances.clip(0))[:, None] * directions.T
     return factor

@@ -102,7 +102,8 @@ def _attributes(obj: Any, skip: frozenset[str], parents: tuple[int, ...]) -> dic
 
 def _describe_array(array: Tensor | np.ndarray | np.generic) -> Json:
     tensor = array.detach().cpu() if isinstance(array, Tensor) else torch.from_numpy(np.array(array))
-    raw = tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+    # An empty tensor cannot be viewed as bytes.
+    raw = tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b""
     return {
         "shape": list(tensor.shape),
         "dtype": str(tensor.dtype),

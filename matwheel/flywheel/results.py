@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pandas as pd
 
 from matwheel.files import replaced_when_complete
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+
+Row = TypeVar("Row", bound="DataclassInstance")
 
 
 @dataclass(frozen=True)
@@ -19,13 +25,12 @@ class ResultRow:
     Attributes:
         dataset: Name or path of the data set.
         target: The property.
-        scenario: `full` or `semi`.
-        arm: What the model was trained on: `F` the real crystals, `G_F` the synthetic ones, `F+G_F` both, `F x k` the
-            real ones repeated to the same number; or a baseline, `dummy` or `trees`.
+        scenario: `full` or `semi` (part of the training crystals has no label).
+        arm: What the model was trained on (see `matwheel.flywheel.arms`); or a baseline, `dummy` or `trees`.
         predictor: Kind of model.
         split: How the data were divided.
         seed: Seed of the run.
-        round: Turn of the wheel, from 1; 0 for models that used no synthetic crystal.
+        round: Turn of the wheel that the training set belongs to, from 1; 0 where no turn is needed to make it.
         n_real: Real training crystals, repeats counted.
         n_synthetic: Synthetic training crystals.
         test_mae: Mean absolute error on the test rows, in the target's unit.
@@ -57,9 +62,7 @@ COLUMNS = tuple(field.name for field in fields(ResultRow))
 
 def write_results(path: Path, rows: Sequence[ResultRow]) -> None:
     """Write `results.csv` as a whole."""
-    frame = pd.DataFrame([[getattr(row, name) for name in COLUMNS] for row in rows], columns=list(COLUMNS))
-    with replaced_when_complete(path) as temporary:
-        frame.to_csv(temporary, index=False)
+    write_rows(path, ResultRow, rows)
 
 
 def read_results(path: Path) -> list[ResultRow]:
@@ -68,9 +71,27 @@ def read_results(path: Path) -> list[ResultRow]:
     Raises:
         ValueError: If columns are missing.
     """
-    frame = pd.read_csv(path, dtype={"split": str, "dataset": str, "target": str})
-    missing = [name for name in COLUMNS if name not in frame.columns]
+    return read_rows(path, ResultRow)
+
+
+def write_rows(path: Path, kind: type[Row], rows: Sequence[Row]) -> None:
+    """Write a table with a column for each field of a dataclass, as a whole."""
+    columns = [field.name for field in fields(kind)]
+    frame = pd.DataFrame([[getattr(row, name) for name in columns] for row in rows], columns=columns)
+    with replaced_when_complete(path) as temporary:
+        frame.to_csv(temporary, index=False)
+
+
+def read_rows(path: Path, kind: type[Row]) -> list[Row]:
+    """Read what `write_rows` wrote.
+
+    Raises:
+        ValueError: If columns are missing.
+    """
+    columns = [field.name for field in fields(kind)]
+    frame = pd.read_csv(path, dtype={"split": str, "dataset": str, "target": str}, float_precision="round_trip")
+    missing = [name for name in columns if name not in frame.columns]
     if missing:
         raise ValueError(f"{path} is not a table of results: it has no column {', '.join(missing)}")
-    records: list[dict[str, Any]] = [{str(k): v for k, v in r.items()} for r in frame[list(COLUMNS)].to_dict("records")]
-    return [ResultRow(**record) for record in records]
+    records: list[dict[str, Any]] = [{str(k): v for k, v in r.items()} for r in frame[columns].to_dict("records")]
+    return [kind(**record) for record in records]

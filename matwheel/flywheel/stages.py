@@ -25,6 +25,7 @@ from matwheel.flywheel.conditions import ConditionSampler
 from matwheel.flywheel.filters import Filter
 from matwheel.flywheel.trainers import BEST, StageTrainers, load_weights
 from matwheel.metrics.errors import prediction_errors
+from matwheel.models.averaging import WeightAverage
 from matwheel.models.con_cdvae import ConCDVAE
 from matwheel.models.latent_prior import LatentPrior
 from matwheel.models.latents import LatentDataModule
@@ -48,6 +49,8 @@ class FitSettings:
         gradient_clip_algorithm: Bound each `value` or the `norm` of all.
         monitor: Validation metric that says which epoch is best; the last epoch is used if None.
         check_val_every_n_epoch: Epochs between validations; there is always one.
+        ema_decay: Validate and keep the exponential average of the weights with this decay per step; None for the
+            weights themselves.
     """
 
     max_epochs: int = 100
@@ -56,11 +59,16 @@ class FitSettings:
     gradient_clip_algorithm: Literal["value", "norm"] = "value"
     monitor: str | None = "val/loss"
     check_val_every_n_epoch: int = 1
+    ema_decay: float | None = None
+
+    def callbacks(self) -> list[Callback]:
+        """Callbacks that change the training."""
+        return [] if self.ema_decay is None else [WeightAverage(decay=self.ema_decay)]
 
     def trainer_options(self) -> dict[str, Any]:
         """As arguments of a trainer."""
         options = asdict(self)
-        del options["batch_size"], options["monitor"]
+        del options["batch_size"], options["monitor"], options["ema_decay"]
         options["check_val_every_n_epoch"] = min(self.check_val_every_n_epoch, self.max_epochs)
         return options
 
@@ -93,8 +101,7 @@ def train_generator(
     """Train the conditional autoencoder on the real training crystals; leaves `best.ckpt`."""
     data = data.with_training()
     data.batch_size = settings.batch_size
-    options = settings.trainer_options()
-    return trainers.fit(generator, data, folder, "generator", seed, settings.monitor, **options)
+    return _fit(generator, data, settings, seed, folder, trainers, "generator")
 
 
 def train_prior(
@@ -107,7 +114,28 @@ def train_prior(
 ) -> dict[str, float]:
     """Train the latent prior of a trained autoencoder; leaves `best.ckpt`, which holds the whole generator."""
     latents = LatentDataModule(data.with_training(), settings.batch_size)
-    return trainers.fit(prior, latents, folder, "prior", seed, settings.monitor, **settings.trainer_options())
+    return _fit(prior, latents, settings, seed, folder, trainers, "prior")
+
+
+def _fit(
+    model: L.LightningModule,
+    data: L.LightningDataModule,
+    settings: FitSettings,
+    seed: int,
+    folder: Path,
+    trainers: StageTrainers,
+    stage: str,
+) -> dict[str, float]:
+    return trainers.fit(
+        model,
+        data,
+        folder,
+        stage,
+        seed,
+        settings.monitor,
+        callbacks=settings.callbacks(),
+        **settings.trainer_options(),
+    )
 
 
 def draw_conditions(
@@ -146,19 +174,31 @@ def sample_crystals(
     }
 
 
-def filter_crystals(filter: Filter, samples: CrystalTable, training: CrystalTable, folder: Path) -> dict[str, float]:
+def filter_crystals(
+    filter: Filter, samples: CrystalTable, training: CrystalTable, folder: Path, kept: CrystalTable | None = None
+) -> dict[str, float]:
     """Keep the samples worth training on; leaves `crystals.npz` and, with every step's numbers, `filter.json`.
 
+    Args:
+        filter: Decides.
+        samples: Generated crystals.
+        training: Crystals the generator was trained on.
+        folder: Where to write.
+        kept: Crystals of earlier rounds, which are kept before the new ones and not taken a second time.
+
     Raises:
-        NoCrystalLeftError: If none is.
+        NoCrystalLeftError: If none of the samples is.
     """
-    result = filter.apply(samples, training)
+    known = training if kept is None else CrystalTable.concatenate([training, kept])
+    result = filter.apply(samples, known)
     report = [{**asdict(step), "rate": step.rate} for step in result.steps]
     write_text_atomically(folder / FILTER_REPORT, json.dumps(report, indent=1))
     result.require_any()
+    new = samples.take(result.rows)
+    crystals = new if kept is None else CrystalTable.concatenate([kept, new])
     with replaced_when_complete(folder / CRYSTALS) as temporary:
-        samples.take(result.rows).save(temporary)
-    return {"kept": len(result.rows), **{step.name: step.rate for step in result.steps}}
+        crystals.save(temporary)
+    return {"kept": len(new), "count": len(crystals), **{step.name: step.rate for step in result.steps}}
 
 
 def train_predictor(
@@ -194,6 +234,38 @@ def evaluate_predictor(
         "test_rmse": test["test/rmse"],
         "test_r2": test["test/r2"],
     }
+
+
+def predict_crystals(
+    model: L.LightningModule,
+    checkpoints: Sequence[Path],
+    data: CrystalDataModule,
+    crystals: CrystalTable,
+    folder: Path,
+    trainers: StageTrainers,
+) -> FloatArray:
+    """What predictors say about crystals, in every process alike.
+
+    Args:
+        model: Takes the weights of each checkpoint in turn.
+        checkpoints: The predictors.
+        data: Has the target and the rule of the graphs.
+        crystals: n crystals.
+        folder: Where the trainer may log.
+        trainers: Makes trainers.
+
+    Returns:
+        [n], the mean over the predictors, user's units.
+    """
+    requests = data.with_training(np.zeros(0, dtype=np.int64), crystals).ordered_dataloader()
+    members = []
+    for checkpoint in checkpoints:
+        load_weights(model, checkpoint)
+        with trainers.trainer(folder, "labels", use_distributed_sampler=False) as trainer:
+            predictions: list[Any] = trainer.predict(model, dataloaders=requests) or []
+        members.append(np.concatenate([part.value.cpu().double().numpy() for part in predictions]))
+    mean: FloatArray = np.mean(members, axis=0)
+    return mean
 
 
 def evaluate_baseline(kind: Baseline, data: CrystalDataModule, seed: int, folder: Path) -> dict[str, float]:

@@ -5,12 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from matwheel.flywheel.results import ResultRow
+from matwheel.flywheel.rounds import RoundRow
 
 _HEADER = ("arm", "predictor", "n_real", "n_synthetic", "test MAE", "test RMSE", "test R2", "val MAE", "seconds")
+_ROUND_HEADER = (
+    "round",
+    "arm",
+    "n_synthetic",
+    "val MAE",
+    "test MAE",
+    "element drift",
+    "label 5 %",
+    "label 50 %",
+    "label 95 %",
+    "diversity",
+    "nearest real",
+)
 
 
 def format_results(rows: Sequence[ResultRow], unit: str = "") -> str:
-    """A table of all arms and baselines, in the order they were run.
+    """A table of all arms and baselines, in the order they were run; with the round, where there are several.
 
     Args:
         rows: Results of one data set and target.
@@ -18,7 +32,8 @@ def format_results(rows: Sequence[ResultRow], unit: str = "") -> str:
     """
     if not rows:
         return "no results yet"
-    cells = [
+    header: tuple[str, ...] = _HEADER
+    cells: list[tuple[str, ...]] = [
         (
             row.arm,
             row.predictor,
@@ -32,17 +47,50 @@ def format_results(rows: Sequence[ResultRow], unit: str = "") -> str:
         )
         for row in rows
     ]
-    widths = [max(len(line[column]) for line in (_HEADER, *cells)) for column in range(len(_HEADER))]
-    lines = [_line(_HEADER, widths), "  ".join("-" * width for width in widths), *(_line(c, widths) for c in cells)]
-    first = rows[0]
-    title = f"{first.dataset}, {first.target}{f' ({unit})' if unit else ''}, split {first.split}, seed {first.seed}"
-    return "\n".join([title, *lines])
+    if any(row.round > 1 for row in rows):
+        header = (*header, "round")
+        cells = [(*line, str(row.round)) for line, row in zip(cells, rows, strict=True)]
+    return f"{_title(rows[0], unit)}\n{_table(header, cells, names=2)}"
 
 
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    # Names to the left, numbers to the right.
-    parts = [
-        cell.ljust(width) if column < 2 else cell.rjust(width)
-        for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
+def format_rounds(rows: Sequence[RoundRow], unit: str = "") -> str:
+    """A table of the last arm and its synthetic crystals by round.
+
+    Args:
+        rows: Rounds of one run, the real crystals first.
+        unit: Unit of errors and labels.
+    """
+    cells = [
+        (
+            str(row.round),
+            row.arm,
+            str(row.n_synthetic),
+            f"{row.val_mae:.4g}",
+            f"{row.test_mae:.4g}",
+            f"{row.element_drift:.3f}",
+            f"{row.label_q05:.4g}",
+            f"{row.label_q50:.4g}",
+            f"{row.label_q95:.4g}",
+            f"{row.diversity:.3f}",
+            f"{row.nearest_training:.3f}",
+        )
+        for row in rows
     ]
-    return "  ".join(parts).rstrip()
+    return f"{_title(rows[0], unit)}, by round\n{_table(_ROUND_HEADER, cells, names=2)}"
+
+
+def _title(row: ResultRow | RoundRow, unit: str) -> str:
+    return f"{row.dataset}, {row.target}{f' ({unit})' if unit else ''}, split {row.split}, seed {row.seed}"
+
+
+def _table(header: Sequence[str], cells: Sequence[Sequence[str]], names: int) -> str:
+    """Columns of equal width: names to the left, after them numbers to the right."""
+    widths = [max(len(line[column]) for line in (header, *cells)) for column in range(len(header))]
+    lines = [header, ["-" * width for width in widths], *cells]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if column < names else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    )

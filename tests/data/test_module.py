@@ -84,6 +84,22 @@ def test_test_rows_cannot_be_trained_on(module):
         module.use_training(real_rows=module.test_rows)
 
 
+def test_other_targets(module):
+    rows, before = module.train_rows[:3], module.table.properties["gap"].copy()
+    other = module.with_targets(rows, np.array([100.0, 200.0, np.nan]))
+    np.testing.assert_array_equal(other.table.properties["gap"][rows], [100.0, 200.0, np.nan])
+    rest = np.setdiff1d(np.arange(20), rows)
+    np.testing.assert_array_equal(other.table.properties["gap"][rest], before[rest])
+    np.testing.assert_array_equal(module.table.properties["gap"], before)
+    assert rows_of(other.ordered_dataloader()) == module.train_rows.tolist()
+    batch = next(iter(other.with_training(rows[[1, 0]]).ordered_dataloader()))
+    assert batch.row.tolist() == rows[[1, 0]].tolist()
+    assert batch.target.tolist() == [200.0, 100.0]
+    assert batch.conditions.tolist() == [[200.0], [100.0]]
+    with pytest.raises(ValueError, match="cannot be given other labels"):
+        module.with_targets(module.val_rows[:1], np.zeros(1))
+
+
 def test_prediction_needs_no_target(tmp_path):
     path = write_csv(tmp_path / "new.csv", make_table(5), note=["a"] * 5)
     module = CrystalDataModule(path, target="gap", cache_dir=tmp_path / "cache")

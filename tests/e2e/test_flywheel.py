@@ -2,9 +2,7 @@
 
 import copy
 import json
-import os
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,26 +10,19 @@ import lightning as L
 import pandas as pd
 import pytest
 import torch
-from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 
+import matwheel.flywheel.turn
 from matwheel.data.crystal import CrystalTable
 from matwheel.data.module import CrystalDataModule
-from matwheel.data.splits import RandomSplit
-from matwheel.diffusion.samplers import DenoisingSampler
 from matwheel.flywheel.callback import Flywheel
 from matwheel.flywheel.filters import BasicFilter, NoCrystalLeftError
-from matwheel.flywheel.ledger import derive_seed
+from matwheel.flywheel.labels import PredictorLabels
 from matwheel.flywheel.results import COLUMNS, read_results
-from matwheel.flywheel.stages import FitSettings, train_predictor
-from matwheel.models.con_cdvae import ConCDVAE
 from matwheel.models.latent_prior import LatentPrior
 from matwheel.models.predictor import PropertyPredictor
 from matwheel.nn.cgcnn import CGCNN
-from matwheel.nn.condition import ConditionEmbedding
-from tests.models.toys import ToyDecoder, ToyEncoder
-from tests.small_data import write_small_table
+from tests.e2e.toy_wheel import attempts, changed, generator, ledger, spin
 
-FILTER = BasicFilter(composition=False)
 STAGES = {
     "baseline-dummy",
     "baseline-trees",
@@ -40,6 +31,9 @@ STAGES = {
     "conditions",
     "samples",
     "crystals",
+    "labels",
+    "statistics",
+    "statistics-real",
     "predictor-F",
     "predictor-F_x_k",
     "predictor-G_F",
@@ -48,63 +42,9 @@ STAGES = {
 
 
 @pytest.fixture(scope="module")
-def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_small_table(tmp_path_factory.mktemp("data") / "small.xyz")
-
-
-def _generator() -> ConCDVAE:
-    torch.manual_seed(0)
-    embedding = ConditionEmbedding(num_points=8, feature_dim=8, out_dim=8)
-    return ConCDVAE(ToyEncoder(), ToyDecoder(16 + 8), embedding, latent_dim=16, time_dim=8, hidden_dim=32, max_atoms=6)
-
-
-def _turn(
-    folder: Path, table: Path, epochs: int = 2, seed: int = 0, sampler_steps: int = 5, **options: Any
-) -> tuple[L.Trainer, Flywheel]:
-    os.environ["PL_GLOBAL_SEED"] = str(seed)
-    data = CrystalDataModule(
-        str(table), "poly_total", split=RandomSplit(0.6, 0.2, 0.2), batch_size=16, cache_dir=table.parent / "cache"
-    )
-    settings = {
-        "generator": _generator(),
-        "prior": partial(LatentPrior, sampler=DenoisingSampler(sampler_steps)),
-        "generator_fit": FitSettings(max_epochs=3, batch_size=8),
-        "prior_fit": FitSettings(max_epochs=2, batch_size=8),
-        "filter": FILTER,
-        "chunk_size": 8,
-        "folder": folder,
-        **options,
-    }
-    wheel = Flywheel(**settings)
-    torch.manual_seed(1)
-    model = PropertyPredictor(CGCNN(hidden_dim=8, num_convs=1, head_dim=8))
-    trainer = L.Trainer(
-        accelerator="cpu",
-        max_epochs=epochs,
-        callbacks=[ModelCheckpoint(folder / "final", monitor="val/mae"), EMAWeightAveraging(decay=0.5), wheel],
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-    )
-    trainer.fit(model, datamodule=data)
-    return trainer, wheel
-
-
-def _attempts(folder: Path) -> dict[str, str]:
-    stages = json.loads((folder / "ledger.json").read_text())["stages"]
-    assert {record["status"] for record in stages.values()} == {"finished"}
-    return {name: record["key"] + record["started"] + str(record["seconds"]) for name, record in stages.items()}
-
-
-def _changed(before: dict[str, str], after: dict[str, str]) -> set[str]:
-    return {name for name in after if after[name] != before.get(name)}
-
-
-@pytest.fixture(scope="module")
 def finished(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
-    _turn(folder, table)
+    spin(folder, table)
     return folder
 
 
@@ -118,7 +58,7 @@ def test_results(finished: Path) -> None:
         (24, 0, 0),
         (24, 0, 0),
         (24, 0, 0),
-        (24 + n_synthetic, 0, 0),
+        (24 + n_synthetic, 0, 1),
         (0, n_synthetic, 1),
         (24, n_synthetic, 1),
     ]
@@ -137,15 +77,20 @@ def test_predictions_agree_with_the_errors(finished: Path) -> None:
         assert (table["prediction"] - table["target"]).abs().mean() == pytest.approx(row.test_mae, rel=1e-5)
 
 
-def test_all_arms_follow_the_recipe_of_the_outer_trainer(finished: Path, table: Path, tmp_path: Path) -> None:
-    _, flywheel = _turn(finished, table)
-    wheel = flywheel._wheel
-    assert wheel is not None
-    data, _, _ = wheel.mixture("F+G_F")
-    seed = derive_seed(0, "predictor")
-    nested = train_predictor(copy.deepcopy(wheel.model), data, wheel.recipe, seed, tmp_path, wheel.trainers)
-    outer = next(row for row in flywheel.results if row.arm == "F+G_F")
-    assert (nested["test_mae"], nested["val_mae"]) == (outer.test_mae, outer.val_mae)
+def test_the_trainer_ends_with_the_last_arm(finished: Path, table: Path) -> None:
+    trainer, flywheel = spin(finished, table)
+    stored = torch.load(finished / "stages" / "predictor-F+G_F" / "best.ckpt", weights_only=True)["state_dict"]
+    for name, value in trainer.lightning_module.state_dict().items():
+        assert torch.equal(value, stored[name]), name
+    data = trainer.datamodule  # type: ignore[attr-defined]
+    assert len(data.train_rows) == 24 + flywheel.results[-1].n_synthetic
+    assert trainer.max_epochs == 2
+
+
+def test_arms_follow_the_recipe_of_the_trainer(finished: Path) -> None:
+    checkpoint = torch.load(finished / "stages" / "predictor-F" / "last.ckpt", weights_only=True)
+    assert checkpoint["epoch"] == 1
+    assert any(name.startswith("WeightAverage") for name in checkpoint["callbacks"])
 
 
 def test_samples_can_be_opened_and_traced(finished: Path) -> None:
@@ -165,27 +110,27 @@ def test_samples_can_be_opened_and_traced(finished: Path) -> None:
 
 
 def test_a_rerun_skips_everything(finished: Path, table: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    before, results = _attempts(finished), (finished / "results.csv").read_text()
-    trainer, _ = _turn(finished, table)
+    before, results = attempts(finished), (finished / "results.csv").read_text()
+    trainer, _ = spin(finished, table)
     assert trainer.global_step == 0
-    assert _attempts(finished) == before
+    assert attempts(finished) == before
     assert set(before) == STAGES
     assert (finished / "results.csv").read_text() == results
     assert "F+G_F" in capsys.readouterr().out
 
 
 def test_a_change_redoes_what_depends_on_it(finished: Path, table: Path) -> None:
-    before = _attempts(finished)
-    _turn(finished, table, sampler_steps=4)
-    after = _attempts(finished)
-    assert {"samples", "crystals", "predictor-G_F", "predictor-F+G_F"} <= _changed(before, after)
-    assert _changed(before, after) <= {"samples", "crystals", "predictor-G_F", "predictor-F+G_F", "predictor-F_x_k"}
-    _turn(finished, table, sampler_steps=4, epochs=1)
-    assert _changed(after, _attempts(finished)) == {name for name in STAGES if name.startswith("predictor-")}
+    before = attempts(finished)
+    spin(finished, table, sampler_steps=4)
+    after = attempts(finished)
+    redone = {"samples", "crystals", "labels", "statistics", "predictor-G_F", "predictor-F+G_F"}
+    assert redone <= changed(before, after) <= redone | {"predictor-F_x_k"}
+    spin(finished, table, sampler_steps=4, epochs=1)
+    assert changed(after, attempts(finished)) == {name for name in STAGES if name.startswith("predictor-")}
 
 
 def test_two_runs_give_the_same_numbers(finished: Path, table: Path, tmp_path: Path) -> None:
-    _turn(tmp_path / "a", table, epochs=1, sampler_steps=4)
+    spin(tmp_path / "a", table, epochs=1, sampler_steps=4)
     columns = ["arm", "test_mae", "val_mae", "n_synthetic"]
     one, other = (pd.read_csv(folder / "results.csv")[columns] for folder in (finished, tmp_path / "a"))
     pd.testing.assert_frame_equal(one, other, check_exact=True)
@@ -205,28 +150,65 @@ def test_an_interrupted_run_continues(table: Path, tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(LatentPrior, "predict_step", interrupted)
     with pytest.raises(RuntimeError, match="power cut"):
-        _turn(tmp_path, table, arms=(), baselines=())
+        spin(tmp_path, table, arms=("G_F",), baselines=())
     assert made == list(range(8))
     stages = json.loads((tmp_path / "ledger.json").read_text())["stages"]
     assert stages["samples"]["status"] == "failed"
     made.clear()
-    _turn(tmp_path, table, arms=(), baselines=())
+    spin(tmp_path, table, arms=("G_F",), baselines=())
     assert made == list(range(8, 24))
-    _attempts(tmp_path)
+    attempts(tmp_path)
+
+
+def test_pretraining_on_synthetic_crystals(
+    finished: Path, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started_from: dict[str, dict[str, Any]] = {}
+    original = matwheel.flywheel.turn.train_predictor
+
+    def spy(model: L.LightningModule, *args: Any) -> dict[str, float]:
+        folder = next(arg for arg in args if isinstance(arg, Path))
+        started_from[folder.name.partition(".")[0]] = copy.deepcopy(model.state_dict())
+        return original(model, *args)
+
+    monkeypatch.setattr(matwheel.flywheel.turn, "train_predictor", spy)
+    spin(tmp_path, table, arms=("G_F", "G_F then F"), baselines=())
+    synthetic, both = read_results(tmp_path / "results.csv")
+    assert (both.n_real, both.n_synthetic, both.round) == (24, synthetic.n_synthetic, 1)
+    weights = torch.load(tmp_path / "stages" / "predictor-G_F" / "best.ckpt", weights_only=True)["state_dict"]
+    assert set(started_from) == {"predictor-G_F", "predictor-G_F_then_F"}
+    for name, value in started_from["predictor-G_F_then_F"].items():
+        assert torch.equal(value, weights[name]), name
+    checkpoint = tmp_path / "stages" / "predictor-G_F_then_F" / "best.ckpt"
+    fitted = torch.load(checkpoint, weights_only=True)["state_dict"]["transform.mean"]
+    real = torch.load(finished / "stages" / "predictor-F" / "best.ckpt", weights_only=True)["state_dict"]
+    assert fitted == real["transform.mean"] != weights["transform.mean"]  # trained on the real crystals
+
+
+def test_other_labels_need_no_target_among_the_conditions(table: Path, tmp_path: Path) -> None:
+    data = {"arms": ("G_F",), "baselines": (), "labeller": PredictorLabels()}
+    spin(tmp_path, table, conditions_of_data=["band_gap"], **data)
+    stages = ledger(tmp_path)
+    assert stages["labels"]["inputs"]["teacher 1"] == stages["predictor-F"]["key"]
+    kept = CrystalTable.load(tmp_path / "stages" / "crystals" / "crystals.npz")
+    labels = pd.read_parquet(tmp_path / "stages" / "labels" / "labels.parquet")
+    assert "poly_total" not in kept.properties
+    assert labels["id"].tolist() == kept.ids.tolist()
+    assert labels["label"].between(2, 300).all()
 
 
 def test_a_useless_generator_is_named_and_the_rest_reported(
     table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(NoCrystalLeftError, match=r"no generated crystal passed the filter \(cell \d+/24, structure 0/"):
-        _turn(tmp_path, table, filter=BasicFilter(min_volume=1e9))
+        spin(tmp_path, table, filter=BasicFilter(min_volume=1e9))
     assert [row.arm for row in read_results(tmp_path / "results.csv")] == ["dummy", "trees", "F"]
     assert "dummy" in capsys.readouterr().out
 
 
 def test_the_target_must_be_a_condition(table: Path, tmp_path: Path) -> None:
     data = CrystalDataModule(str(table), "poly_total", ["band_gap"], cache_dir=table.parent / "cache")
-    wheel = Flywheel(_generator(), folder=tmp_path)
+    wheel = Flywheel(generator(), folder=tmp_path)
     trainer = L.Trainer(accelerator="cpu", callbacks=[wheel], logger=False, default_root_dir=tmp_path)
     with pytest.raises(ValueError, match="add the target 'poly_total' to the conditions"):
         trainer.fit(PropertyPredictor(CGCNN(hidden_dim=8)), datamodule=data)

@@ -9,13 +9,15 @@ import pandas as pd
 import pytest
 
 from matwheel.fit import main
+from matwheel.flywheel.arms import DEFAULT_ARMS, ScenarioName
 from matwheel.flywheel.results import read_results
 from tests.small_data import write_small_table
 from tests.test_cli import CONFIGS, SHORT, SMALL_WHEEL
 
 
 @pytest.mark.slow
-def test_two_processes_equal_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("scenario", ["full", "semi"])
+def test_two_processes_equal_one(scenario: ScenarioName, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MATWHEEL_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
@@ -23,12 +25,14 @@ def test_two_processes_equal_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     write_small_table(Path("small.xyz"))
     small = [part for name, value in SMALL_WHEEL.items() for part in (f"--trainer.callbacks.{name}", str(value))]
     data = ["--data.dataset", "small.xyz", "--data.target", "poly_total", "--trainer.callbacks.chunk_size", "4"]
-    command = ["fit", "-c", str(CONFIGS / "flywheel" / "full.yaml"), *data, *SHORT, *small]
+    if scenario == "semi":
+        data += ["--data.labelled_fraction", "0.5", "--trainer.callbacks.labeller", "MeanLabels"]
+    command = ["fit", "-c", str(CONFIGS / "flywheel" / f"{scenario}.yaml"), *data, *SHORT, *small]
     two = ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
     subprocess.run([sys.executable, "-m", "matwheel.fit", *command, *two], check=True, timeout=600)
     run = Path("runs/small-flywheel")
     results = read_results(run / "results.csv")
-    assert [row.arm for row in results] == ["dummy", "trees", "F", "F x k", "G_F", "F+G_F"]
+    assert [row.arm for row in results] == ["dummy", "trees", *DEFAULT_ARMS[scenario]]
     for row in results[2:]:
         stage = f"predictor-{row.arm.replace(' ', '_')}"
         predictions = pd.read_csv(run / "stages" / stage / "predictions.csv")

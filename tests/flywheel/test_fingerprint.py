@@ -67,13 +67,14 @@ def test_skipped_names_do_not_count() -> None:
         ({"a": [1, 2]}, {"a": [2, 1]}),
         (np.arange(3), np.arange(3.0)),
         (np.arange(4).reshape(2, 2), np.arange(4)),
+        (np.zeros((0, 2)), np.zeros((0, 3))),
         (EarlyStopping("val/mae", patience=3), EarlyStopping("val/mae", patience=4)),
         (EMAWeightAveraging(decay=0.99), EMAWeightAveraging(decay=0.9)),
         (partial(Settings, width=3), partial(Settings, width=4)),
         (nn.ReLU, nn.GELU),
         (1, "1"),
     ],
-    ids=["field", "order", "dtype", "shape", "early stopping", "averaging", "partial", "class", "type"],
+    ids=["field", "order", "dtype", "shape", "empty", "early stopping", "averaging", "partial", "class", "type"],
 )
 def test_settings_count(one: object, other: object) -> None:
     assert fingerprint(describe(one)) == fingerprint(describe(copy.deepcopy(one)))

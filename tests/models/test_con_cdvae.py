@@ -1,12 +1,15 @@
 """The conditional autoencoder: every term learns, validation repeats itself, failures name their cause."""
 
 import math
+from pathlib import Path
 
 import lightning as L
 import pytest
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from matwheel.diffusion.noise import CoordinateNoise, TypeNoise
+from matwheel.models.averaging import WeightAverage
 from matwheel.models.con_cdvae import ConCDVAE, LossWeights
 from tests.models.toys import ToyData, ToyDecoder, ToyEncoder, quiet_trainer, toy_crystals, toy_vae
 
@@ -106,13 +109,15 @@ def test_teacher_forcing(epochs: int | None, forced: bool) -> None:
     volumes = torch.linalg.det(data.graphs.lattices).abs().sort().values
     same = torch.allclose(torch.linalg.det(cells).abs().sort().values, volumes, rtol=1e-4)
     assert same == forced
-    # Validation never sees the true cell.
-    assert not torch.allclose(cells_seen(model, data, "validate"), data.graphs.lattices, atol=1e-3)
+    for true_cells in (True, False):
+        model.validate_in_true_cells = true_cells
+        seen = cells_seen(model, data, "validate")
+        assert torch.allclose(seen, data.graphs.lattices, atol=1e-3) == true_cells
 
 
 def test_wild_lattice_predictions_still_give_possible_cells() -> None:
     data = ToyData()
-    model = toy_vae()
+    model = toy_vae(validate_in_true_cells=False)
     with torch.no_grad():
         model.structure_heads.cell[-1].bias.copy_(torch.tensor([-500.0, 1e4, 0, 900, -900, 400]))
     result = validated(model, data)
@@ -185,13 +190,23 @@ def test_checkpoints_load_without_running_code(tmp_path) -> None:
     assert torch.equal(loaded.lattice_scaler.mean, model.lattice_scaler.mean)
 
 
-@pytest.mark.parametrize("plateau", [False, True])
-def test_optimiser(plateau: bool) -> None:
-    model = toy_vae(plateau_schedule=plateau, learning_rate=2e-3)
-    quiet_trainer(max_epochs=1).fit(model, datamodule=ToyData())
-    configured = model.configure_optimizers()
-    optimizer = configured["optimizer"] if plateau else configured
-    assert optimizer.param_groups[0]["lr"] == 2e-3
-    if plateau:
-        schedule = configured["lr_scheduler"]["scheduler"]
-        assert (schedule.factor, schedule.patience, schedule.min_lrs) == (0.6, 30, [1e-4])
+def test_a_checkpoint_of_averaged_weights_knows_the_conditions(tmp_path: Path) -> None:
+    """The average is a copy of the model from before its conditions were known."""
+    model, checkpoint = toy_vae(), ModelCheckpoint(tmp_path, "last")
+    trainer = quiet_trainer(max_epochs=1, enable_checkpointing=True, callbacks=[WeightAverage(0.5), checkpoint])
+    trainer.fit(model, datamodule=ToyData())
+    fresh = toy_vae()
+    fresh.load_state_dict(torch.load(checkpoint.best_model_path, weights_only=True)["state_dict"])
+    assert fresh.condition_embedding.names == ["dielectric", "system"]
+
+
+@pytest.mark.parametrize("schedule", ["constant", "one_cycle", "plateau"])
+def test_optimiser(schedule: str) -> None:
+    model = toy_vae(schedule=schedule, learning_rate=2e-3)
+    trainer = quiet_trainer(max_epochs=20)
+    trainer.fit(model, datamodule=ToyData())
+    rate = trainer.optimizers[0].param_groups[0]["lr"]
+    assert rate < 2e-5 if schedule == "one_cycle" else rate == 2e-3
+    if schedule == "plateau":
+        used = trainer.lr_scheduler_configs[0].scheduler
+        assert (used.factor, used.patience, used.min_lrs) == (0.6, 30, [1e-4])

@@ -97,7 +97,7 @@ def test_far_neighbours_are_ignored(option, value):
     assert 0 < int(near.sum()) < len(near)
     network = CGCNN(**{option: value})
     whole = network(batch)
-    for name in ("edge_dist", "edge_shell"):
+    for name in ("edge_dist", "edge_shell", "edge_repeats"):
         batch[name] = batch[name][near]
     batch.edge_index = batch.edge_index[:, near]
     torch.testing.assert_close(whole, network(batch))
@@ -112,7 +112,7 @@ def plain_convolution(conv: GatedConvolution, atoms, edges, neighbour, centre):
             for i, j, edge in zip(centre.tolist(), neighbour.tolist(), edges, strict=True)
         ]
     )
-    gates = conv.gate_norm(gates)
+    gates = nn.BatchNorm1d.forward(conv.gate_norm, gates)
     summed = torch.zeros_like(atoms)
     for i, gate in zip(centre.tolist(), gates, strict=True):
         summed[i] = summed[i] + torch.sigmoid(gate[:hidden]) * nn.functional.softplus(gate[hidden:])
@@ -125,10 +125,15 @@ def test_convolution_equals_the_plain_formula_with_its_gradients():
     plain.load_state_dict(fast.state_dict())
     atoms, edges = torch.randn(7, 6, dtype=torch.float64), torch.randn(30, 5, dtype=torch.float64)
     neighbour, centre = torch.randint(7, (30,)), torch.randint(6, (30,)).sort().values
+    count = torch.randint(1, 4, (30,))
+    every = [x.repeat_interleave(count, 0) for x in (edges, neighbour, centre)]
     results = []
-    for convolution in (fast, lambda *args: plain_convolution(plain, *args)):
+    for convolution in (
+        lambda inputs: fast(inputs, edges, neighbour, centre, count.double()),
+        lambda inputs: plain_convolution(plain, inputs, *every),
+    ):
         inputs = atoms.clone().requires_grad_()
-        output = convolution(inputs, edges, neighbour, centre)
+        output = convolution(inputs)
         output.square().sum().backward()
         results.append((output.detach(), inputs.grad))
     for mine, theirs in zip(*results, strict=True):
@@ -137,6 +142,25 @@ def test_convolution_equals_the_plain_formula_with_its_gradients():
         torch.testing.assert_close(mine.grad, theirs.grad)
     for mine, theirs in zip(fast.buffers(), plain.buffers(), strict=True):
         torch.testing.assert_close(mine, theirs)
+
+
+def test_equal_edges_counted_or_listed():
+    """In small cells of high symmetry most edges are copies of others."""
+    torch.manual_seed(0)
+    salt = Crystal(
+        "salt", 2.8 * (np.ones((3, 3)) - np.eye(3)), np.array([[0, 0, 0], [0.5] * 3]), np.array([11, 17]), {"y": 1.0}
+    )
+    counted, network, outputs = batch_of([salt, random_crystal(1)]), CGCNN(), []
+    assert float(counted.edge_repeats.max()) == 12
+    assert float(counted.edge_repeats.sum()) == len(counted.edge_repeats)
+    listed = counted.clone()
+    listed.edge_repeats = torch.ones_like(counted.edge_repeats)
+    for training in (True, False):
+        network.train(training)
+        for batch in (counted, listed):
+            outputs.append(network(batch).detach())
+    torch.testing.assert_close(outputs[0], outputs[1], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(outputs[2], outputs[3], rtol=1e-4, atol=1e-5)
 
 
 def test_expansion_is_gaussian_without_subnormal_numbers():

@@ -1,0 +1,198 @@
+"""Metrics of generated crystals: `python -m matwheel.evaluate --help`."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jsonargparse import ArgumentParser, Namespace
+
+from matwheel.data.catalogue import load
+from matwheel.data.rows import LoadedTable
+from matwheel.files import replaced_when_complete, write_text_atomically
+from matwheel.metrics.checks import SpaceGroup
+from matwheel.metrics.coverage import CoverageCutoffs
+from matwheel.metrics.evaluation import Evaluation, Judge, Settings, evaluate
+from matwheel.metrics.figures import format_figures
+from matwheel.metrics.fingerprints import Fingerprints
+from matwheel.metrics.generated import read_generated
+from matwheel.metrics.matching import MatchTolerances
+from matwheel.metrics.pool import Pool
+from matwheel.metrics.saved_predictor import SavedPredictor
+
+log = logging.getLogger(__name__)
+
+STRUCTURES = "structures.csv"
+METRICS = "metrics.json"
+_CONDITION_PREFIX = "condition_"
+_PACKAGES = ("matwheel", "pymatgen", "matminer", "smact", "spglib", "torch")
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the command line.
+
+    Args:
+        args: Arguments instead of those of the process.
+    """
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("matwheel").setLevel(logging.INFO)
+    parser = _parser()
+    options = parser.parse_args(args)
+    try:
+        _run(options)
+    except ValueError as error:
+        parser.error(str(error))
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        prog="python -m matwheel.evaluate",
+        description="Judge generated crystals: validity, coverage, uniqueness, novelty, memorisation, symmetry and, "
+        "with a predictor, whether they meet the conditions that were asked for. Prints a table and writes "
+        f"{STRUCTURES} (one row per crystal) and {METRICS}.",
+    )
+    parser.add_argument(
+        "generated",
+        type=str,
+        help="Generated crystals: extended XYZ, CSV, JSON, Parquet, a folder of CIFs, or the name of a data set.",
+    )
+    parser.add_argument(
+        "--reference",
+        type=str,
+        required=True,
+        help="Crystals to compare with, the training set as a rule: name of a data set or path of a table.",
+    )
+    parser.add_argument("--out", type=Path | None, default=None, help="Folder to write to; NAME-evaluation by default.")
+    parser.add_argument("--data_dir", type=Path | None, default=None, help="Folder with further data sets.")
+    parser.add_argument("--cache_dir", type=Path | None, default=None, help="Where fingerprints are cached.")
+    parser.add_argument(
+        "--predictor",
+        type=Path,
+        nargs="+",
+        default=[],
+        help="Checkpoints of predictors that judge conditions, at best trained on crystals the generator has not seen.",
+    )
+    parser.add_argument(
+        "--predictor_config",
+        type=Path | None,
+        default=None,
+        help="config.yaml of the predictors' run; found beside each checkpoint by default.",
+    )
+    parser.add_argument(
+        "--condition",
+        type=str | None,
+        default=None,
+        help=f"Column with the values asked for; by default the one that begins with {_CONDITION_PREFIX}.",
+    )
+    parser.add_argument("--min_distance", type=float, default=0.5, help="A; a closer pair of atoms is invalid.")
+    parser.add_class_arguments(CoverageCutoffs, "cutoffs")
+    parser.add_class_arguments(MatchTolerances, "tolerances")
+    parser.add_class_arguments(SpaceGroup, "symmetry")
+    parser.add_class_arguments(Pool, "pool", default={"progress": True})
+    return parser
+
+
+def _run(options: Namespace) -> None:
+    started = time.perf_counter()
+    generated = read_generated(options.generated, options.data_dir)
+    if generated.report.bad:
+        log.warning("%s\n  rows that cannot be read count as failures", generated.report.summary())
+    reference = load(options.reference, options.data_dir)
+    judges = _judges(options, generated)
+    cutoffs, tolerances = CoverageCutoffs(**vars(options.cutoffs)), MatchTolerances(**vars(options.tolerances))
+    symmetry, pool = SpaceGroup(**vars(options.symmetry)), Pool(**vars(options.pool))
+    fingerprints = Fingerprints.cached(reference.table, pool, options.cache_dir)
+    settings = Settings(cutoffs, tolerances, options.min_distance, (symmetry,))
+    evaluation = evaluate(generated, reference.table, fingerprints, settings, pool, judges)
+    record = {
+        "generated": {
+            "source": options.generated,
+            "rows": generated.report.total,
+            "fingerprint": generated.table.fingerprint(),
+        },
+        "reference": {
+            "source": options.reference,
+            "rows": len(reference),
+            "fingerprint": reference.table.fingerprint(),
+        },
+        "settings": {
+            "cutoffs": asdict(cutoffs),
+            "tolerances": asdict(tolerances),
+            "symmetry": asdict(symmetry),
+            "min_distance": options.min_distance,
+            "timeout": pool.timeout,
+            "predictors": [str(path) for path in options.predictor],
+        },
+        "versions": {name: version(name) for name in _PACKAGES},
+        "seconds": round(time.perf_counter() - started, 1),
+    }
+    _print(evaluation, record)
+    _write(evaluation, record, options.out if options.out is not None else _default_folder(options.generated))
+
+
+def _judges(options: Namespace, generated: LoadedTable) -> list[Judge]:
+    if not options.predictor:
+        return []
+    condition = options.condition or _find_condition(generated)
+    generated.check_property(condition)
+    names = [path.stem if len(options.predictor) == 1 else str(path) for path in options.predictor]
+    return [
+        Judge(name, SavedPredictor.load(path, options.predictor_config), condition)
+        for name, path in zip(names, options.predictor, strict=True)
+    ]
+
+
+def _find_condition(generated: LoadedTable) -> str:
+    found = [name for name in generated.table.properties if name.startswith(_CONDITION_PREFIX)]
+    if len(found) != 1:
+        raise ValueError(
+            f"{generated.name} has {len(found)} columns that begin with '{_CONDITION_PREFIX}': name the one with the "
+            f"values asked for as --condition; numeric columns: {', '.join(generated.table.properties) or 'none'}"
+        )
+    return found[0]
+
+
+def _default_folder(source: str) -> Path:
+    path = Path(source)
+    return path.with_name(f"{path.name.split('.')[0]}-evaluation")
+
+
+def _print(evaluation: Evaluation, record: dict[str, Any]) -> None:
+    settings = record["settings"]
+    print(f"{record['generated']['source']} against {record['reference']['source']}, {record['seconds']:g} s")
+    for name in ("cutoffs", "tolerances", "symmetry"):
+        print(f"  {name}: " + ", ".join(f"{key} {value:g}" for key, value in settings[name].items()))
+    print(format_figures(evaluation.figures))
+    for step, counts in evaluation.failures.items():
+        print(f"failures in {step}: " + "; ".join(f"{count} x {what}" for what, count in counts.items()))
+
+
+def _write(evaluation: Evaluation, record: dict[str, Any], folder: Path) -> None:
+    with replaced_when_complete(folder / STRUCTURES) as temporary:
+        finite = evaluation.structures.replace([np.inf, -np.inf], np.nan)
+        finite.convert_dtypes().to_csv(temporary, index=False)  # 6, not 6.0, beside empty cells
+    content = {
+        **record,
+        "figures": [_plain(asdict(figure)) for figure in evaluation.figures],
+        "failures": evaluation.failures,
+        "histograms": evaluation.histograms,
+    }
+    write_text_atomically(folder / METRICS, json.dumps(content, indent=1, allow_nan=False))
+    log.info("wrote %s and %s to %s", STRUCTURES, METRICS, folder)
+
+
+def _plain(figure: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no NaN."""
+    return {**figure, "value": figure["value"] if math.isfinite(figure["value"]) else None}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,140 @@
+"""The two scenarios and their arms: which labels are known, and what each predictor is trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from matwheel.data.crystal import FloatArray, IntArray
+from matwheel.data.module import CrystalDataModule
+from matwheel.flywheel.fingerprint import data_fingerprint
+
+Labels = Literal["known", "pseudo", "completed", "true"]
+"""Labels of real training crystals.
+
+- `known`: only the labelled crystals, with their labels.
+- `pseudo`: all crystals, each with the label that a teacher gives it.
+- `completed`: all crystals, with the known label where there is one, else the teacher's.
+- `true`: all crystals with their own labels, known or not; for a control.
+"""
+ScenarioName = Literal["full", "semi"]
+ArmName = Literal[
+    "F", "F x k", "G_F", "F+G_F", "G_F then F", "S", "S+P", "S x k", "G_S", "S+G_true", "S+G_S", "G_S then S"
+]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """What a predictor is trained on.
+
+    Attributes:
+        real: Real training crystals by their labels; None for none.
+        generator: Labels that the generator of the synthetic crystals was trained on; None for no synthetic crystals.
+        size_of: Arm to whose number of crystals the real ones are repeated.
+        start: Arm whose trained weights the training starts from.
+    """
+
+    real: Labels | None
+    generator: Labels | None = None
+    size_of: ArmName | None = None
+    start: ArmName | None = None
+
+
+ARMS: dict[ScenarioName, dict[ArmName, Arm]] = {
+    "full": {
+        "F": Arm("known"),
+        "F x k": Arm("known", size_of="F+G_F"),
+        "G_F": Arm(None, generator="known"),
+        "G_F then F": Arm("known", start="G_F"),
+        "F+G_F": Arm("known", generator="known"),
+    },
+    "semi": {
+        "S": Arm("known"),
+        "S+P": Arm("completed"),
+        "S x k": Arm("known", size_of="S+G_S"),
+        "G_S": Arm(None, generator="pseudo"),
+        "G_S then S": Arm("known", start="G_S"),
+        "S+G_true": Arm("known", generator="true"),
+        "S+G_S": Arm("known", generator="pseudo"),
+    },
+}
+REAL_ARM: dict[ScenarioName, ArmName] = {"full": "F", "semi": "S"}
+"""The arms without a wheel: the first teachers."""
+DEFAULT_ARMS: dict[ScenarioName, tuple[ArmName, ...]] = {
+    "full": ("F", "F x k", "G_F", "F+G_F"),
+    "semi": ("S", "S+P", "S x k", "G_S", "S+G_true", "S+G_S"),
+}
+
+
+class Scenario:
+    """What is known of the training crystals, and the arms that can be compared.
+
+    The scenario is `semi` where the split leaves training crystals without a label, else `full`. In `semi` the labels
+    of those crystals are removed here: only `real("true", ...)` brings them back.
+
+    Args:
+        data: Real crystals with all labels; left as they are.
+    """
+
+    def __init__(self, data: CrystalDataModule) -> None:
+        if data.split_rows is None or not len(data.val_rows) or not len(data.test_rows):
+            raise ValueError("the wheel compares arms on validation and test rows: the split must have both")
+        self._data = data
+        self.train_rows: IntArray = data.split_rows.train
+        self.unlabelled_rows: IntArray = np.setdiff1d(self.train_rows, data.split_rows.labelled)
+        self.name: ScenarioName = "semi" if len(self.unlabelled_rows) else "full"
+        self.arms = ARMS[self.name]
+        self.real_arm = REAL_ARM[self.name]
+        self.known = data.with_targets(self.unlabelled_rows, np.full(len(self.unlabelled_rows), np.nan))
+        """Real crystals with the known labels, trained on where labelled."""
+        self.known_key = data_fingerprint(self.known)
+        """Identity of `known`."""
+
+    def check(self, name: ArmName) -> None:
+        """Accept the name of an arm of this scenario.
+
+        Raises:
+            ValueError: If it belongs to the other one.
+        """
+        if name not in self.arms:
+            raise ValueError(
+                f"there is no arm {name!r} when labelled_fraction is {self._data.labelled_fraction:g}: choose from "
+                f"{', '.join(map(repr, self.arms))}"
+            )
+
+    def real(self, labels: Labels | None, pseudo_labels: Callable[[], FloatArray]) -> CrystalDataModule:
+        """Real crystals under one kind of labels.
+
+        Args:
+            labels: The kind; None for no training crystal.
+            pseudo_labels: Gives a label for each of `train_rows`, if they are needed.
+        """
+        match labels:
+            case None:
+                return self.known.with_training(np.zeros(0, dtype=np.int64))
+            case "known":
+                return self.known
+            case "true":
+                return self._data.with_training(self.train_rows)
+            case "pseudo":
+                return self.known.with_targets(self.train_rows, pseudo_labels()).with_training(self.train_rows)
+            case "completed":
+                missing = np.isin(self.train_rows, self.unlabelled_rows)
+                completed = self.known.with_targets(self.train_rows[missing], pseudo_labels()[missing])
+                return completed.with_training(self.train_rows)
+
+    def source(self, name: ArmName) -> Labels | None:
+        """Labels behind the synthetic crystals that an arm is trained on, now or before; None without any."""
+        arm = self.arms[name]
+        return arm.generator if arm.start is None else self.source(arm.start)
+
+    def needs_a_turn(self, name: ArmName) -> bool:
+        """Whether an arm cannot be trained on the labelled crystals alone."""
+        return self.arms[name] != Arm("known")
+
+    def changes(self, name: ArmName) -> bool:
+        """Whether what an arm is trained on differs between rounds."""
+        return self.needs_a_turn(name) and self.arms[name].generator != "true"

@@ -1,0 +1,183 @@
+"""From real crystals to synthetic ones: a generator, its prior, conditions, samples and those that pass the filter."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+
+from matwheel.data.crystal import CrystalTable
+from matwheel.data.module import CrystalDataModule
+from matwheel.flywheel.conditions import ConditionSampler
+from matwheel.flywheel.filters import Filter
+from matwheel.flywheel.fingerprint import Json, data_fingerprint, describe
+from matwheel.flywheel.ledger import StageResult
+from matwheel.flywheel.run import Run, Work
+from matwheel.flywheel.stages import (
+    CONDITIONS,
+    CRYSTALS,
+    FitSettings,
+    draw_conditions,
+    filter_crystals,
+    sample_crystals,
+    train_generator,
+    train_prior,
+)
+from matwheel.flywheel.trainers import BEST, load_weights
+from matwheel.models.con_cdvae import ConCDVAE
+from matwheel.models.latent_prior import LatentPrior
+from matwheel.models.unpack import Provenance
+from matwheel.writers import SAMPLES
+
+_NOT_OF_PRIOR = ("vae", "vae_checkpoint", "sampler", "oversample", "max_atoms_per_batch", "provenance")
+"""Parts of a prior that its training does not depend on, or that are inputs of the stage."""
+
+
+@dataclass(frozen=True)
+class GeneratorRecipe:
+    """How synthetic crystals are made.
+
+    Attributes:
+        generator: The conditional autoencoder, untrained; it is copied before use.
+        prior: The latent prior around an untrained autoencoder; it is copied before use.
+        generator_fit: How the autoencoder is trained.
+        prior_fit: How the prior is trained.
+        conditions: Which condition values are asked for.
+        filter: Which crystals are used.
+        synthetic_ratio: Crystals generated per real crystal that the generator was trained on.
+        chunk_size: Crystals generated at a time.
+    """
+
+    generator: ConCDVAE
+    prior: LatentPrior
+    generator_fit: FitSettings
+    prior_fit: FitSettings
+    conditions: ConditionSampler
+    filter: Filter
+    synthetic_ratio: float
+    chunk_size: int
+
+
+class Generation:
+    """The stages that make the synthetic crystals of one round; each is run when its result is first asked for.
+
+    Args:
+        run: Runs the stages.
+        recipe: How.
+        data: What the generator is trained on; its labels are the conditions.
+        round: Turn of the wheel, from 1.
+        suffix: Tells the stages from those of other generations.
+        start: Generation from whose weights the training of generator and prior starts; untrained ones by default.
+        kept: Generation whose crystals are kept beside the new ones; none by default.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        recipe: GeneratorRecipe,
+        data: CrystalDataModule,
+        round: int,
+        suffix: str = "",
+        start: Generation | None = None,
+        kept: Generation | None = None,
+    ) -> None:
+        self.run = run
+        self.recipe = recipe
+        self.data = data
+        self.data_key = data_fingerprint(data)
+        self.round = round
+        self.suffix = suffix
+        self.start = start
+        self.kept = kept
+
+    @cached_property
+    def generator(self) -> StageResult:
+        """The trained autoencoder."""
+        recipe, start = self.recipe, self.start
+
+        def work(folder: Path, seed: int) -> dict[str, float]:
+            model = copy.deepcopy(recipe.generator)
+            if start is not None:
+                load_weights(model, start.generator.folder / BEST)
+            return train_generator(model, self.data, recipe.generator_fit, seed, folder, self.run.trainers)
+
+        config: Json = {"model": describe(recipe.generator), "fit": describe(recipe.generator_fit)}
+        inputs = {"data": self.data_key}
+        if start is not None:
+            inputs["start"] = start.generator.key
+        return self._stage("generator", work, config, inputs)
+
+    @cached_property
+    def prior(self) -> StageResult:
+        """The trained prior, whose checkpoint is the whole generator."""
+        recipe, start = self.recipe, self.start
+
+        def work(folder: Path, seed: int) -> dict[str, float]:
+            model = copy.deepcopy(recipe.prior)
+            if start is not None:
+                load_weights(model, start.prior.folder / BEST)
+            model.vae_checkpoint = self.generator.folder / BEST
+            return train_prior(model, self.data, recipe.prior_fit, seed, folder, self.run.trainers)
+
+        config: Json = {"model": describe(recipe.prior, skip=_NOT_OF_PRIOR), "fit": describe(recipe.prior_fit)}
+        inputs = {"data": self.data_key, "generator": self.generator.key}
+        if start is not None:
+            inputs["start"] = start.prior.key
+        return self._stage("prior", work, config, inputs)
+
+    @cached_property
+    def conditions(self) -> StageResult:
+        """What the generator is asked for."""
+        sampler = self.recipe.conditions
+        count = max(round(self.recipe.synthetic_ratio * len(self.data.train_rows)), 1)
+        is_class = self.recipe.generator.condition_embedding.is_class
+        categorical = tuple(column for column, value in enumerate(is_class) if value)
+        return self._stage(
+            "conditions",
+            lambda folder, seed: draw_conditions(sampler, self.data, categorical, count, seed, folder),
+            {"sampler": describe(sampler), "count": count, "categorical": list(categorical)},
+            {"data": self.data_key},
+            alone=True,
+        )
+
+    @cached_property
+    def samples(self) -> StageResult:
+        """All that the generator made."""
+        prior, conditions = self.prior, self.conditions
+
+        def work(folder: Path, seed: int) -> dict[str, float]:
+            model = copy.deepcopy(self.recipe.prior)
+            load_weights(model, prior.folder / BEST)
+            model.provenance = Provenance(model.weights_hash(), self.round)
+            values = pd.read_parquet(conditions.folder / CONDITIONS).to_numpy()
+            return sample_crystals(model, values, self.recipe.chunk_size, seed, folder, self.run.trainers)
+
+        config: Json = {"sampler": describe(self.recipe.prior.sampler), "oversample": self.recipe.prior.oversample}
+        return self._stage("samples", work, config, {"prior": prior.key, "conditions": conditions.key})
+
+    @cached_property
+    def crystals(self) -> StageResult:
+        """Those that passed the filter, after those that are kept."""
+        samples, kept = self.samples, self.kept
+
+        def work(folder: Path, seed: int) -> dict[str, float]:
+            made = CrystalTable.load(samples.folder / SAMPLES)
+            earlier = kept.table if kept is not None else None
+            return filter_crystals(self.recipe.filter, made, self.data.training_table, folder, earlier)
+
+        inputs = {"data": self.data_key, "samples": samples.key}
+        if kept is not None:
+            inputs["kept"] = kept.crystals.key
+        return self._stage("crystals", work, describe(self.recipe.filter), inputs, alone=True)
+
+    @property
+    def table(self) -> CrystalTable:
+        """The synthetic crystals to use, with the conditions they were generated under as properties."""
+        return CrystalTable.load(self.crystals.folder / CRYSTALS)
+
+    def _stage(self, part: str, work: Work, config: Json, inputs: dict[str, str], alone: bool = False) -> StageResult:
+        purpose = part if self.round == 1 else f"{part} round {self.round}"
+        return self.run.stage(f"{part}{self.suffix}", work, config, inputs, purpose, alone)

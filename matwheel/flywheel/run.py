@@ -1,0 +1,65 @@
+"""One run of the wheel: where its stages are recorded, on what hardware, under which seed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from matwheel.flywheel.fingerprint import Json
+from matwheel.flywheel.ledger import Ledger, StageResult, derive_seed
+from matwheel.flywheel.trainers import StageTrainers
+
+Work = Callable[[Path, int], Mapping[str, float]]
+"""What a stage does: folder to write into and seed in, metrics out."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """Runs stages.
+
+    Attributes:
+        ledger: Where they are recorded.
+        trainers: Makes their trainers.
+        seed: Seed of the run.
+    """
+
+    ledger: Ledger
+    trainers: StageTrainers
+    seed: int
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes files."""
+        return self.ledger.processes.is_first
+
+    def seed_for(self, purpose: str) -> int:
+        """A seed for one purpose, independent of those for others."""
+        return derive_seed(self.seed, purpose)
+
+    def stage(
+        self,
+        name: str,
+        work: Work,
+        config: Json,
+        inputs: Mapping[str, str],
+        purpose: str | None = None,
+        alone: bool = False,
+    ) -> StageResult:
+        """Run a stage unless it was finished before (see `Ledger.run`).
+
+        Args:
+            name: Name of the stage.
+            work: What it does.
+            config: Description of all settings that influence the result.
+            inputs: Keys of the stages, or hashes of the data, that the result depends on.
+            purpose: What its seed is derived from; the name by default.
+            alone: Whether the first process does the work without the others.
+        """
+        seed = self.seed_for(purpose if purpose is not None else name)
+
+        def seeded(folder: Path) -> Mapping[str, float]:
+            return work(folder, seed) if self.is_first or not alone else {}
+
+        result = self.ledger.run(name, seeded, config, inputs, seed)
+        return replace(result, metrics=self.ledger.processes.broadcast(dict(result.metrics)))

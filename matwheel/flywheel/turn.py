@@ -1,0 +1,256 @@
+"""One turn of the wheel: teachers label, a generator makes crystals, predictors are trained on every mixture."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import lightning as L
+
+from matwheel.data.crystal import CrystalTable, FloatArray
+from matwheel.data.module import CrystalDataModule
+from matwheel.flywheel.arms import ArmName, Labels, Scenario
+from matwheel.flywheel.fingerprint import Json, data_fingerprint, describe
+from matwheel.flywheel.generation import Generation, GeneratorRecipe
+from matwheel.flywheel.labels import Labeller, Teacher, read_labels, write_labels
+from matwheel.flywheel.ledger import StageResult
+from matwheel.flywheel.run import Run
+from matwheel.flywheel.stages import PredictorRecipe, predict_crystals, repeated_rows, train_predictor
+from matwheel.flywheel.trainers import BEST, load_weights
+
+_ATTACHED = ("log", "log_dict", "_average_model")
+"""What Lightning attaches to callbacks when a trainer starts."""
+
+
+@dataclass(frozen=True)
+class TurnSettings:
+    """How every turn is made.
+
+    Attributes:
+        generation: How synthetic crystals are made.
+        model: The predictor, untrained; it is copied before use.
+        recipe: How predictors are trained.
+        labeller: Labels synthetic crystals.
+        pseudo_labeller: Labels real training crystals for the semi-supervised scenario.
+        num_teachers: Predictors, trained under different seeds, whose mean teaches.
+        synthetic_weight: Weight of a synthetic crystal in the predictor's loss.
+        continue_generator: Whether generator and prior start from the weights of the round before.
+        keep_crystals: Whether the synthetic crystals of the rounds before are used as well.
+        last_arm: The arm that teaches the next round.
+    """
+
+    generation: GeneratorRecipe
+    model: L.LightningModule
+    recipe: PredictorRecipe
+    labeller: Labeller
+    pseudo_labeller: Labeller
+    num_teachers: int
+    synthetic_weight: float
+    continue_generator: bool
+    keep_crystals: bool
+    last_arm: ArmName
+
+
+@dataclass(frozen=True)
+class LabelledCrystals:
+    """Synthetic crystals.
+
+    Attributes:
+        table: The crystals; their target is their label.
+        key: Identity of crystals and labels.
+    """
+
+    table: CrystalTable
+    key: str
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """What one predictor is trained on.
+
+    Attributes:
+        data: The training set, with the rows to validate and test on.
+        n_real: Real training crystals, repeats counted.
+        n_synthetic: Synthetic training crystals, now or in the training it starts from.
+        config: Settings of the mixture.
+        inputs: Keys of what it was made of.
+        start: Weights to start from; the untrained ones by default.
+    """
+
+    data: CrystalDataModule
+    n_real: int
+    n_synthetic: int
+    config: dict[str, Json]
+    inputs: dict[str, str]
+    start: Path | None = None
+
+
+@dataclass(frozen=True)
+class TrainedArm:
+    """A trained predictor.
+
+    Attributes:
+        stage: What its training left.
+        n_real: See `Mixture`.
+        n_synthetic: See `Mixture`.
+    """
+
+    stage: StageResult
+    n_real: int
+    n_synthetic: int
+
+    @property
+    def checkpoint(self) -> Path:
+        """Its best weights."""
+        return self.stage.folder / BEST
+
+
+class Turn:
+    """One round. Every part is made when it is first asked for, unless an earlier run finished it.
+
+    Args:
+        run: Runs the stages.
+        scenario: The real crystals and the arms.
+        settings: How.
+        number: Of the round, from 1.
+        previous: The round before; None for the first.
+    """
+
+    def __init__(
+        self, run: Run, scenario: Scenario, settings: TurnSettings, number: int = 1, previous: Turn | None = None
+    ) -> None:
+        self.run = run
+        self.scenario = scenario
+        self.settings = settings
+        self.number = number
+        self.previous = previous
+        self.suffix = "" if number == 1 else f"-round-{number}"
+        self._real: dict[Labels | None, CrystalDataModule] = {}
+        self._generations: dict[Labels, Generation] = {}
+        self._synthetic: dict[Labels, LabelledCrystals] = {}
+        self._trained: dict[tuple[ArmName, int], TrainedArm] = {}
+
+    @cached_property
+    def teachers(self) -> list[TrainedArm]:
+        """Predictors that label: at first those trained on the labelled real crystals, then the last arm's."""
+        turn, arm = (self, self.scenario.real_arm) if self.previous is None else (self.previous, self.settings.last_arm)
+        return [turn.train(arm, member) for member in range(1, self.settings.num_teachers + 1)]
+
+    @cached_property
+    def pseudo_labels(self) -> FloatArray:
+        """A label from the teachers for every real training crystal."""
+        crystals = self.scenario.known.table.take(self.scenario.train_rows)
+        return read_labels(self._label("pseudo-labels", self.settings.pseudo_labeller, crystals, {}).folder)
+
+    def real(self, labels: Labels | None) -> CrystalDataModule:
+        """Real training crystals under one kind of labels."""
+        if labels not in self._real:
+            self._real[labels] = self.scenario.real(labels, lambda: self.pseudo_labels)
+        return self._real[labels]
+
+    def generation(self, labels: Labels) -> Generation:
+        """The generator trained on real crystals under one kind of labels, and its crystals."""
+        if labels not in self._generations:
+            before = self.previous.generation(labels) if self.previous is not None else None
+            self._generations[labels] = Generation(
+                self.run,
+                self.settings.generation,
+                self.real(labels),
+                self.number,
+                _control(labels) + self.suffix,
+                start=before if self.settings.continue_generator else None,
+                kept=before if self.settings.keep_crystals else None,
+            )
+        return self._generations[labels]
+
+    def synthetic(self, labels: Labels) -> LabelledCrystals:
+        """The crystals of a generator with their labels."""
+        if labels not in self._synthetic:
+            generation = self.generation(labels)
+            table = generation.table
+            inputs = {"crystals": generation.crystals.key}
+            stage = self._label(f"labels{_control(labels)}", self.settings.labeller, table, inputs)
+            table = table.with_properties(**{self.scenario.known.target: read_labels(stage.folder)})
+            self._synthetic[labels] = LabelledCrystals(table, stage.key)
+        return self._synthetic[labels]
+
+    def train(self, name: ArmName, member: int = 1) -> TrainedArm:
+        """The predictor of an arm, or a further member of an ensemble of it."""
+        if (name, member) not in self._trained:
+            mixture = self._mixture(name, member)
+            stage = self._fit(name, member, mixture)
+            self._trained[name, member] = TrainedArm(stage, mixture.n_real, mixture.n_synthetic)
+        return self._trained[name, member]
+
+    def _mixture(self, name: ArmName, member: int) -> Mixture:
+        """What an arm is trained on."""
+        arm, weight = self.scenario.arms[name], self.settings.synthetic_weight
+        data = self.real(arm.real)
+        inputs = {"data": data_fingerprint(data)}
+        if arm.size_of is not None:
+            size = self._size(arm.size_of)
+            rows = repeated_rows(data.train_rows, size, self.run.seed_for("repeated rows"))
+            return Mixture(data.with_training(rows), size, 0, {"size": size}, inputs)
+        if arm.start is not None:
+            start = self.train(arm.start, member)
+            inputs["start"] = start.stage.key
+            return Mixture(data, len(data.train_rows), start.n_synthetic, {}, inputs, start.checkpoint)
+        if arm.generator is not None:
+            synthetic = self.synthetic(arm.generator)
+            inputs["synthetic"] = synthetic.key
+            mixed = data.with_training(data.train_rows, synthetic.table, weight)
+            return Mixture(mixed, len(data.train_rows), len(synthetic.table), {"weight": weight}, inputs)
+        return Mixture(data, len(data.train_rows), 0, {}, inputs)
+
+    def _size(self, name: ArmName) -> int:
+        """Crystals that an arm is trained on."""
+        arm = self.scenario.arms[name]
+        n_synthetic = len(self.synthetic(arm.generator).table) if arm.generator is not None else 0
+        return len(self.real(arm.real).train_rows) + n_synthetic
+
+    def _fit(self, name: ArmName, member: int, mixture: Mixture) -> StageResult:
+        settings, suffix = self.settings, self.suffix if self.scenario.changes(name) else ""
+        config: dict[str, Json] = {
+            "model": describe(settings.model),
+            "recipe": describe(settings.recipe, skip=_ATTACHED),
+            "batch_size": mixture.data.batch_size,
+            **mixture.config,
+        }
+
+        def work(folder: Path, seed: int) -> dict[str, float]:
+            model = copy.deepcopy(settings.model)
+            if mixture.start is not None:
+                load_weights(model, mixture.start)
+            return train_predictor(model, mixture.data, settings.recipe, seed, folder, self.run.trainers)
+
+        stage, purpose = f"predictor-{name.replace(' ', '_')}{suffix}", "predictor"
+        if member > 1:
+            stage, purpose = f"{stage}-teacher-{member}", f"predictor teacher {member}"
+        return self.run.stage(stage, work, config, mixture.inputs, purpose)
+
+    def _label(self, name: str, labeller: Labeller, crystals: CrystalTable, inputs: dict[str, str]) -> StageResult:
+        known = self.scenario.known
+        teachers = self.teachers if labeller.uses_predictor else []
+
+        def work(folder: Path, seed: int) -> dict[str, float]:
+            def predict(crystals: CrystalTable) -> FloatArray:
+                model, checkpoints = copy.deepcopy(self.settings.model), [t.checkpoint for t in teachers]
+                return predict_crystals(model, checkpoints, known, crystals, folder, self.run.trainers)
+
+            # Every process predicts everything, the first one writes.
+            labels = labeller.label(crystals, Teacher(known.target, known.training_table, predict, seed))
+            return write_labels(folder, crystals, labels) if self.run.is_first else {}
+
+        inputs = {
+            **inputs,
+            "data": self.scenario.known_key,
+            **{f"teacher {member}": teacher.stage.key for member, teacher in enumerate(teachers, 1)},
+        }
+        return self.run.stage(f"{name}{self.suffix}", work, describe(labeller), inputs, purpose=name)
+
+
+def _control(labels: Labels) -> str:
+    """Tells the stages of the control's generator from those of the scenario's own."""
+    return "-true" if labels == "true" else ""

@@ -1,0 +1,48 @@
+"""Reading what a generator made: nothing that can be read is left out, however absurd."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+
+from matwheel.data.catalogue import load
+from matwheel.data.records import clean_id, load_records
+from matwheel.data.rows import LoadedTable
+from matwheel.data.structures import parse_any_structure
+from matwheel.data.tables import read_records
+
+
+def read_generated(source: str, data_dir: Path | None = None) -> LoadedTable:
+    """Read generated crystals.
+
+    The data layer refuses crystals that nothing can be trained on; here they are what is to be counted. Only rows that
+    hold no crystal at all are in the report. Rows with an id that came before get a new one.
+
+    Args:
+        source: Path of a table (see `matwheel.data.tables.read_table`), or the name of a data set.
+        data_dir: Folder with further data sets; by default the environment variable MATWHEEL_DATA.
+
+    Raises:
+        ValueError: If there is no such table, or no row of it can be read.
+    """
+    path = Path(source).expanduser()
+    if not path.exists():
+        return load(source, data_dir)
+    records = read_records(path)
+    return load_records(str(path), replace(records, ids=_distinct(records.ids)), parse=parse_any_structure)
+
+
+def _distinct(ids: Sequence[str]) -> list[str]:
+    names = [clean_id(id) for id in ids]
+    taken = set(names)
+    seen: set[str] = set()
+    for position, name in enumerate(names):
+        if name in seen:
+            numbered = (f"{name}#{number}" for number in count(2))
+            names[position] = next(new for new in numbered if new not in taken)
+            taken.add(names[position])
+        elif name:  # rows without an id are numbered later
+            seen.add(name)
+    return names

@@ -1,0 +1,54 @@
+import pytest
+
+from matwheel.metrics.pool import CRASH, TIME_OUT, Pool
+from tests.metrics.crystals import misbehave
+
+
+def test_every_item_has_its_outcome() -> None:
+    items = ["a", "sleep", "b", "fail", "die", "c", "die"]
+    outcomes = Pool(processes=2, timeout=3.0).map(misbehave, items)
+    assert [outcome.value for outcome in outcomes] == ["A", None, "B", None, None, "C", None]
+    failures = [outcome.failure for outcome in outcomes]
+    assert failures == ["", TIME_OUT, "", "ValueError: as told", CRASH, "", CRASH]
+
+
+def test_an_item_of_many_structures_may_take_longer() -> None:
+    short = Pool(processes=1, timeout=0.02)
+    assert short.map(_nap, [0.5], sizes=[1])[0].failure == TIME_OUT
+    assert short.map(_nap, [0.5], sizes=[1000])[0].value == 0.5
+
+
+def test_an_answer_that_comes_too_late_is_a_time_out() -> None:
+    outcomes = Pool(processes=2, timeout=1e-9).map(_nap, [0.0] * 50)
+    assert {outcome.failure for outcome in outcomes} == {TIME_OUT}
+
+
+def test_processes_that_cannot_start_are_no_endless_loop() -> None:
+    with pytest.raises(RuntimeError, match="could not start"):
+        Pool(processes=1).map(_Unreadable(), ["a"])
+
+
+@pytest.mark.parametrize("options", [{"processes": -1}, {"timeout": 0}, {"timeout": float("nan")}])
+def test_absurd_settings_are_refused(options: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="must be"):
+        Pool(**options)  # type: ignore[arg-type]
+
+
+def _nap(seconds: float) -> float:
+    import time
+
+    time.sleep(seconds)
+    return seconds
+
+
+class _Unreadable:
+    """A function that cannot be sent to another process."""
+
+    def __call__(self, item: str) -> str:
+        return item
+
+    def __setstate__(self, state: object) -> None:
+        raise OSError("as told")
+
+    def __getstate__(self) -> dict[str, int]:
+        return {"state": 1}
