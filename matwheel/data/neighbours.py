@@ -12,6 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from matwheel.precision import full_precision
+
 SHELL_TOLERANCE = 1e-3
 """A. Distances closer than this tie, so that a rule of k neighbours never cuts through a coordination shell."""
 _MAX_CANDIDATES = 4_000_000  # pairs of atom and image held at a time: about 250 MB
@@ -37,6 +39,7 @@ class Neighbours(NamedTuple):
     shell: Tensor
 
 
+@full_precision
 def periodic_neighbours(
     frac_coords: Tensor,
     lattice: Tensor,

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from matwheel.data.crystal import MAX_ATOMIC_NUMBER
 from matwheel.diffusion.periodic import minimum_image
+from matwheel.precision import full_precision
 
 
 class GeometricLevels(nn.Module):
@@ -79,6 +80,7 @@ class CoordinateNoise(GeometricLevels):
         return self.sigmas[level][batch, None] * prediction
 
     @staticmethod
+    @full_precision
     def move(
         frac_coords: Float[Tensor, "atoms 3"],
         displacement: Float[Tensor, "atoms 3"],

@@ -6,7 +6,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from matwheel.precision import full_precision
 
+
+@full_precision
 def minimum_image(
     difference: Float[Tensor, "atoms 3"],
     lattice: Float[Tensor, "crystals 3 3"],

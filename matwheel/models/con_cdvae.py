@@ -19,11 +19,12 @@ from matwheel.diffusion.draws import NoiseDraws
 from matwheel.diffusion.noise import CoordinateNoise, TypeNoise, mean_over_atoms
 from matwheel.diffusion.samplers import Denoise
 from matwheel.models.checkpoints import save_extra_state
-from matwheel.models.schedules import one_cycle
+from matwheel.models.optimisation import may_fuse, one_cycle
 from matwheel.nn.condition import ConditionEmbedding, EncodedConditions
 from matwheel.nn.heads import DecodedLatent, PropertyHead, StructureHeads
 from matwheel.nn.lattice import LatticeScaler
 from matwheel.nn.mlp import TimeEmbedding
+from matwheel.precision import full_precision
 
 
 @dataclass(frozen=True)
@@ -152,9 +153,14 @@ class ConCDVAE(L.LightningModule):
 
     def encode(self, batch: Batch) -> tuple[Float[Tensor, "crystals latent"], Float[Tensor, "crystals latent"]]:
         """Mean and log-variance of each crystal's latent."""
-        hidden = torch.tanh(self.encoder(batch))  # bounded: the exponential of the variance then is too
+        return self._distribution(self.encoder(batch).float())
+
+    @full_precision
+    def _distribution(self, encoded: Tensor) -> tuple[Tensor, Tensor]:
+        hidden = torch.tanh(encoded)  # bounded: the exponential of the variance then is too
         return self.mu(hidden), self.log_var(hidden)
 
+    @full_precision
     def decode_latent(self, latent: Float[Tensor, "crystals latent"], encoded: EncodedConditions) -> DecodedLatent:
         """Number of atoms, cell and composition under encoded conditions."""
         decoded: DecodedLatent = self.structure_heads(latent, self.condition_embedding(encoded))
@@ -171,7 +177,7 @@ class ConCDVAE(L.LightningModule):
         def denoise(frac_coords: Tensor, atomic_numbers: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
             timed = torch.cat([latent, self.time_embedding(level)], 1)
             output = self.decoder(timed, num_atoms, lattice, frac_coords, atomic_numbers)
-            return output.vectors, output.type_logits
+            return output.vectors.float(), output.type_logits.float()
 
         return denoise
 
@@ -210,7 +216,7 @@ class ConCDVAE(L.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Adam and the schedule."""
-        optimizer = Adam(self.parameters(), lr=self.learning_rate, fused=self.device.type == "cpu")
+        optimizer = Adam(self.parameters(), lr=self.learning_rate, fused=may_fuse(self))
         if self.schedule == "constant":
             return optimizer
         if self.schedule == "one_cycle":

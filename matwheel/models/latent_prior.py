@@ -26,9 +26,11 @@ from matwheel.diffusion.samplers import Atoms, Cells, Denoise, DenoisingSampler,
 from matwheel.models.checkpoints import save_extra_state
 from matwheel.models.con_cdvae import ConCDVAE
 from matwheel.models.latents import LatentBatch, LatentDataModule
+from matwheel.models.optimisation import may_fuse
 from matwheel.models.unpack import Provenance, unpack_crystals
 from matwheel.nn.condition import ConditionEmbedding
 from matwheel.nn.prior_network import PriorNetwork
+from matwheel.precision import full_precision
 
 _VALIDATION_STEPS = 20  # diffusion steps at which each validation latent is looked at
 
@@ -137,6 +139,7 @@ class LatentPrior(L.LightningModule):
             losses.append(self._loss(batch, step, noise))
         self.log("val/loss", torch.stack(losses).mean(), batch_size=len(batch.position), sync_dist=True)
 
+    @full_precision
     def _loss(self, batch: LatentBatch, step: Tensor, noise: Tensor) -> Tensor:
         condition = self.condition_embedding(self.condition_embedding.encode(batch.conditions))
         predicted = self.network(self.diffusion.corrupt(batch.latents, step, noise), step, condition)
@@ -148,7 +151,7 @@ class LatentPrior(L.LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Adam on the prior; the autoencoder is frozen."""
         trained = [p for p in self.parameters() if p.requires_grad]
-        return Adam(trained, lr=self.learning_rate, fused=self.device.type == "cpu")
+        return Adam(trained, lr=self.learning_rate, fused=may_fuse(self))
 
     def on_predict_start(self) -> None:
         """Find out who is generating."""

@@ -14,7 +14,7 @@ from torch_geometric.data import Batch
 from torchmetrics import MeanAbsoluteError, MeanSquaredError, MetricCollection, R2Score
 
 from matwheel.data.targets import TargetTransform
-from matwheel.models.schedules import one_cycle
+from matwheel.models.optimisation import may_fuse, one_cycle
 
 LOSSES: dict[str, Callable[..., Tensor]] = {"mse": F.mse_loss, "l1": F.l1_loss, "huber": F.huber_loss}
 
@@ -120,7 +120,7 @@ class PropertyPredictor(L.LightningModule):
         optimizer = torch.optim.AdamW(
             [{"params": matrices, "weight_decay": self.weight_decay}, {"params": vectors, "weight_decay": 0.0}],
             lr=self.learning_rate,
-            fused=self.device.type == "cpu",  # many small tensors: a loop over them costs as much as the gradients
+            fused=may_fuse(self),
         )
         if self.schedule == "constant":
             return optimizer

@@ -88,7 +88,7 @@ class AngularCoupling(NamedTuple):
         The caller subtracts it: what follows is linear in the degrees, so that this costs nothing there. Gradients flow
         to x alone.
         """
-        out: Tensor = _Expand.apply(x, self)  # type: ignore[no-untyped-call]
+        out: Tensor = _Expand.apply(x, self._like(x))  # type: ignore[no-untyped-call]
         return out
 
     def convolve(
@@ -101,8 +101,13 @@ class AngularCoupling(NamedTuple):
 
         Gradients flow to x and maps.
         """
-        out: Tensor = _Convolve.apply(x, radial, maps, self)  # type: ignore[no-untyped-call]
+        out: Tensor = _Convolve.apply(x, radial.to(x.dtype), maps.to(x.dtype), self._like(x))  # type: ignore[no-untyped-call]
         return out
+
+    def _like(self, x: Tensor) -> AngularCoupling:
+        """The same in the precision of x, which mixed precision lowers."""
+        source, target = (star._replace(harmonics=star.harmonics.to(x.dtype)) for star in (self.source, self.target))
+        return AngularCoupling(source, target, self.matching)
 
 
 class _Expand(Function):

@@ -13,6 +13,7 @@ from torch.autograd.function import once_differentiable
 from torch_geometric.data import Batch
 
 from matwheel.data.elements import NUM_FEATURES, element_features
+from matwheel.precision import full_precision
 
 
 class CGCNN(nn.Module):
@@ -59,6 +60,7 @@ class CGCNN(nn.Module):
         self.hidden = nn.Linear(hidden_dim, head_dim)
         self.output = nn.Linear(head_dim, 1)
 
+    @full_precision
     def forward(self, batch: Batch) -> Float[Tensor, " crystals"]:
         """Predict one number per crystal.
 

@@ -179,7 +179,8 @@ class InteractionBlock(nn.Module):
         """Updated messages."""
         kj = silu(self.dense_kj(x)) * F.linear(edges.radial, self.radial())
         maps = self.spherical().t().view(self.num_degrees, -1, self.up.in_features)
-        kj = edges.coupling.convolve(silu(self.down(kj)), edges.spherical, maps)
+        kj = silu(self.down(kj))
+        kj = edges.coupling.convolve(kj, edges.spherical, maps)
         h = silu(self.dense_ji(x)).add_(silu(self.up(kj)))
         for layer in self.before_skip:
             h = layer(h)

@@ -92,7 +92,7 @@ class TripletInteraction(nn.Module):
         """Update of gain `ACTIVATION_GAIN * RESIDUAL_GAIN`, from messages of the gain given."""
         x = self.dense(m, gain) * self.radial(edges.triplet, RADIAL_GAIN * ACTIVATION_GAIN)
         x = edges.coupling.expand(self.down(x))
-        weight = self.bilinear.weight * (TRIPLET_GAIN * ACTIVATION_GAIN)
+        weight = (self.bilinear.weight * (TRIPLET_GAIN * ACTIVATION_GAIN)).to(x.dtype)
         x = _CircularBilinear.apply(edges.circular, x, weight)  # type: ignore[no-untyped-call]
         update: Tensor = self.up(x)
         return update.add_(self.up_reverse(x.index_select(0, edges.graph.reverse)))
@@ -117,15 +117,16 @@ class _CircularBilinear(Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         radial, x, weight = ctx.saved_tensors
-        grad_radial, grad_x, grad_weight = torch.empty_like(radial), torch.empty_like(x), torch.zeros_like(weight)
+        grad_radial, grad_x = torch.empty_like(radial), torch.empty_like(x)
+        grad_weight = torch.zeros_like(weight, dtype=torch.promote_types(weight.dtype, torch.float32))
         for rows in _pieces(x, weight):
             x_rows = x[:, rows].transpose(0, 1)
             product = torch.bmm(radial[rows], x_rows)
-            grad_weight.addmm_(grad[rows].t(), product.flatten(1))
+            grad_weight += grad[rows].t() @ product.flatten(1)
             grad_product = torch.mm(grad[rows], weight).view_as(product)
             grad_radial[rows] = torch.bmm(grad_product, x_rows.transpose(1, 2))
             grad_x[:, rows] = torch.bmm(radial[rows].transpose(1, 2), grad_product).transpose(0, 1)
-        return grad_radial, grad_x, grad_weight
+        return grad_radial, grad_x, grad_weight.to(weight.dtype)
 
 
 def _pieces(x: Tensor, weight: Tensor) -> list[slice]:
@@ -172,7 +173,7 @@ class EdgeOutput(nn.Module):
             x, gain = layer(x, gain)
         # out . (x * radial(r)) = (x @ (out * radial weight)) . r: no product as wide as the message.
         weight = self.radial.weight * (self.out.weight.t() * (gain * RADIAL_GAIN))
-        length: Tensor = ((x @ weight) * edges.out).sum(1)
+        length: Tensor = ((x @ weight) * edges.out).sum(1, dtype=torch.promote_types(x.dtype, torch.float32))
         return length
 
 

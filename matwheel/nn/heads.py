@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from matwheel.data.crystal import MAX_ATOMIC_NUMBER
 from matwheel.nn.condition import EncodedConditions
 from matwheel.nn.mlp import mlp
+from matwheel.precision import full_precision
 
 
 class PropertyHead(nn.Module):
@@ -32,6 +33,7 @@ class PropertyHead(nn.Module):
         self.scalars = nn.ModuleList(mlp(latent_dim, hidden_dim, 2, 1, batch_norm=True) for _ in range(num_scalars))
         self.classes = nn.ModuleList(nn.Linear(latent_dim, max_classes) for _ in range(num_class_conditions))
 
+    @full_precision
     def loss(self, latent: Float[Tensor, "n latent"], conditions: EncodedConditions) -> Float[Tensor, " n"]:
         """Squared error of each scalar (scaled to its grid) and cross-entropy of each class, summed over conditions."""
         loss = torch.zeros(len(latent), device=latent.device)

@@ -21,6 +21,7 @@ from matwheel.data.neighbours import periodic_neighbours
 from matwheel.nn.bases import BesselBasis
 from matwheel.nn.decoder import DecoderOutput
 from matwheel.nn.symmetric_graph import edge_vectors, unit_vectors
+from matwheel.precision import full_precision
 
 
 class AtomPairs(NamedTuple):
@@ -161,6 +162,7 @@ class PaiNNEncoder(nn.Module):
         self.blocks = nn.ModuleList(PaiNNBlock(hidden, num_radial) for _ in range(num_blocks))
         self.output = nn.Sequential(nn.LayerNorm(hidden), nn.Linear(hidden, out_channels))
 
+    @full_precision
     def forward(self, batch: Batch) -> Float[Tensor, "crystals out"]:
         """Mean over the atoms of each crystal.
 
@@ -221,6 +223,7 @@ class PaiNNDecoder(nn.Module):
         self.gain = nn.Linear(latent_dim, 1)
         self.type_head = nn.Sequential(nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, MAX_ATOMIC_NUMBER))
 
+    @full_precision  # directions all but cancel, see above
     def forward(
         self,
         latent: Float[Tensor, "crystals latent"],

@@ -98,3 +98,12 @@ def test_a_flat_cell_is_refused():
     lattice = torch.diag(torch.tensor([1e-4, 1e-4, 5.0], dtype=torch.float64))[None]
     with pytest.raises(ValueError, match="crystal 0 of the batch has lattice planes only"):
         periodic_neighbours(torch.zeros(1, 3).double(), lattice, torch.tensor([1]), 8.0, 4000000)
+
+
+def test_mixed_precision_leaves_distances_alone():
+    frac, lattice, n = crystal(seed=1, num_atoms=5)
+    plain = periodic_neighbours(frac.float(), lattice.float(), n, 5.0, 12)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = periodic_neighbours(frac.float(), lattice.float(), n, 5.0, 12)
+    assert torch.equal(plain.edge_index, mixed.edge_index)
+    assert torch.equal(plain.dist, mixed.dist)

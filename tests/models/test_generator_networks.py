@@ -52,6 +52,34 @@ def test_every_term_learns_eight_crystals(trained: tuple[ConCDVAE, list[dict[str
         assert after[f"val/{name}"] < factor * before[f"val/{name}"], name
 
 
+def test_mixed_precision_gives_nearly_the_same(trained: tuple[ConCDVAE, list[dict[str, float]]]) -> None:
+    model, data = trained[0], ToyData(crystals_and_a_lone_atom(), batch_size=16)
+    exact = quiet_trainer().validate(model, datamodule=data, verbose=False)[0]
+    mixed = quiet_trainer(precision="bf16-mixed").validate(model, datamodule=data, verbose=False)[0]
+    assert mixed != exact
+    for name, value in exact.items():
+        assert mixed[name] == pytest.approx(value, rel=0.1, abs=0.02), name
+
+
+def test_mixed_precision_trains_with_clipped_gradients() -> None:
+    L.seed_everything(0, verbose=False)
+    model = ConCDVAE(
+        DimeNetPlusPlus(out_channels=8, hidden=8, num_blocks=1, int_emb=8, out_emb=8),
+        GemNetT(latent_dim=16, hidden=8, num_blocks=1, num_radial=8, trip=8, bilinear=8, max_neighbours=8),
+        ConditionEmbedding({"dielectric": "log", "system": "class"}, num_points=8, feature_dim=8, out_dim=8),
+        latent_dim=8,
+        time_dim=8,
+        hidden_dim=16,
+        max_atoms=8,
+    )
+    before = model.decoder.blocks[0].triplets.bilinear.weight.detach().clone()
+    data = ToyData(crystals_and_a_lone_atom(), batch_size=8)
+    trainer = quiet_trainer(max_epochs=2, precision="bf16-mixed", gradient_clip_val=0.5)
+    trainer.fit(model, datamodule=data)
+    assert all(bool(torch.isfinite(weight).all()) for weight in model.parameters())
+    assert not torch.equal(before, model.decoder.blocks[0].triplets.bilinear.weight)
+
+
 @pytest.mark.parametrize("sampler", [DenoisingSampler(num_steps=8), AnnealedLangevin(num_levels=6, steps_per_level=2)])
 def test_samples_do_not_depend_on_their_batch(
     trained: tuple[ConCDVAE, list[dict[str, float]]], sampler: Sampler

@@ -1,11 +1,20 @@
-"""Learning rates that change over a training."""
+"""What the models' optimisers share."""
 
 from __future__ import annotations
 
 import lightning as L
+from lightning.pytorch.plugins.precision import MixedPrecision
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import OneCycleLR
+
+
+def may_fuse(module: L.LightningModule) -> bool:
+    """Whether the fused optimiser serves a module: on a CPU, where a loop over tensors costs as much as gradients.
+
+    Not in mixed precision, where Lightning cannot clip the gradients of fused optimisers.
+    """
+    return module.device.type == "cpu" and not isinstance(module.trainer.precision_plugin, MixedPrecision)
 
 
 def one_cycle(optimizer: Optimizer, learning_rate: float, trainer: L.Trainer) -> OptimizerLRScheduler:
