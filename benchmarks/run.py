@@ -70,12 +70,13 @@ def generator(data: CrystalDataModule, paper: bool = False) -> ConCDVAE:
     return model
 
 
-def vae_loss(model: ConCDVAE) -> Callable[[object], torch.Tensor]:
-    """The training loss of a batch."""
+def vae_loss(model: ConCDVAE, mixed: bool = False) -> Callable[[object], torch.Tensor]:
+    """The training loss of a batch, in mixed precision (bfloat16) if wanted."""
 
     def loss(batch: object) -> torch.Tensor:
         draws = NoiseDraws.random(batch.num_graphs, len(batch.batch), model.latent_dim, 50, torch.device("cpu"))
-        terms, _ = model._terms(batch, draws, true_cells=True)
+        with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+            terms, _ = model._terms(batch, draws, true_cells=True)
         return torch.stack([getattr(model.loss_weights, name) * term.mean() for name, term in terms.items()]).sum()
 
     return loss
@@ -108,9 +109,15 @@ def measure(repeats: int) -> dict[str, float]:
         repeats,
     )
     paper, default = generator(data, paper=True), generator(small_batches)
-    for name, model, module in (("paper", paper, data), ("default", default, small_batches)):
+    kinds = (
+        ("paper", paper, data, False),
+        ("paper_bf16", paper, data, True),
+        ("default", default, small_batches, False),
+    )
+    for name, model, module, mixed in kinds:
         seconds = median_seconds(
-            lambda model=model, module=module: train_epoch(model, vae_loss(model), module), min(repeats, 3)
+            lambda model=model, module=module, mixed=mixed: train_epoch(model, vae_loss(model, mixed), module),
+            min(repeats, 3),
         )
         figures[f"con_cdvae_{name}_train_per_s"] = count / seconds
 
