@@ -3,8 +3,9 @@
 python -m benchmarks.sampler_quality runs/NAME/stages/prior/best.ckpt runs/NAME/stages/predictor-F/best.ckpt
 
 The first checkpoint is the prior of a finished `make flywheel`, the second its predictor of real crystals. All samplers
-get the same conditions and seeds, so that cells and numbers of atoms are the same and only atoms differ. Coverage is
-against the test crystals of the same split, matches are against its training crystals.
+get the same conditions and seeds, so that cells and numbers of atoms are the same and only atoms differ. Samplers are
+chosen by this table, so coverage is against the validation crystals of the split, not the test crystals; matches are
+against its training crystals.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from matwheel.diffusion.random import derive_seeds
 from matwheel.diffusion.samplers import AnnealedLangevin, DenoisingSampler, Sampler
 from matwheel.flywheel.conditions import KernelDensity
 from matwheel.flywheel.trainers import load_weights
+from matwheel.memory import keep_freed_memory
 from matwheel.metrics.coverage import coverage
 from matwheel.metrics.distributions import densities, element_counts, wasserstein
 from matwheel.metrics.fingerprints import Fingerprints
@@ -45,6 +47,16 @@ SAMPLERS: dict[str, Sampler] = {
     "denoising, stochasticity 0.5, 50 steps": DenoisingSampler(50),
     "denoising, stochasticity 0, 25 steps": DenoisingSampler(25, stochasticity=0.0),
     "denoising, stochasticity 1, 25 steps": DenoisingSampler(25, stochasticity=1.0),
+    "denoising, stochasticity 0, 50 steps": DenoisingSampler(50, stochasticity=0.0),
+    **{
+        f"denoising, stochasticity 0, 25 steps, 3 correctors of {size}": DenoisingSampler(
+            25, stochasticity=0.0, corrector_steps=3, corrector_size=size
+        )
+        for size in (0.03, 0.1, 0.3)
+    },
+    "Langevin, 20 levels x 5 steps, a tenth of the size": AnnealedLangevin(
+        num_levels=20, steps_per_level=5, step_lr=1e-5
+    ),
     "Langevin, 20 levels x 5 steps": AnnealedLangevin(num_levels=20, steps_per_level=5),
     "Langevin, 50 levels x 10 steps": AnnealedLangevin(steps_per_level=10),
     "Langevin, 50 levels x 100 steps": AnnealedLangevin(steps_per_level=100),
@@ -58,6 +70,7 @@ def main() -> None:
     parser.add_argument("predictor", type=Path, help="checkpoint of a CGCNN trained on real crystals")
     parser.add_argument("--samples", type=int, default=256)
     options = parser.parse_args()
+    keep_freed_memory()
 
     data = CrystalDataModule()
     data.prepare_data()
@@ -70,9 +83,9 @@ def main() -> None:
     predictor.eval()
 
     training = data.table.take(data.train_rows)
-    test = data.table.take(data.test_rows)
+    val = data.table.take(data.val_rows)
     pool = Pool()
-    reference = Fingerprints.of(test, pool, "Test crystals")
+    reference = Fingerprints.of(val, pool, "Validation crystals")
     values = KernelDensity().draw(data.training_statistics().conditions.numpy(), options.samples, 0, ())
     conditions = torch.from_numpy(values).float()
     index = torch.arange(options.samples)
@@ -99,8 +112,8 @@ def main() -> None:
                 "composition_valid": composition_validity(table).mean(),
                 "cov_r": cover.recall,
                 "cov_p": cover.generated.sum() / len(table),
-                "wasserstein_density": wasserstein(densities(sane), densities(test)),
-                "wasserstein_elements": wasserstein(element_counts(sane), element_counts(test)),
+                "wasserstein_density": wasserstein(densities(sane), densities(val)),
+                "wasserstein_elements": wasserstein(element_counts(sane), element_counts(val)),
                 "match_training": (find_matches(sane, training, pool=pool).row >= 0).sum() / len(table),
                 "condition_mae": np.abs(predicted - asked).mean(),
                 "condition_log_mae": np.abs(np.log(predicted / asked)).mean(),
@@ -123,8 +136,14 @@ def plot(table: pd.DataFrame) -> None:
         "condition_log_mae": "mean |ln(predicted / asked)|",
     }
     for axis, (column, label) in zip(axes, panels.items(), strict=True):
-        for kind, marker in (("denoising", "o"), ("Langevin", "s")):
-            part = table[table["sampler"].str.startswith(kind)]
+        name = table["sampler"]
+        kinds = {
+            "denoising": name.str.startswith("denoising") & ~name.str.contains("corrector"),
+            "denoising with correctors": name.str.contains("corrector"),
+            "Langevin": name.str.startswith("Langevin"),
+        }
+        for (kind, chosen), marker in zip(kinds.items(), "o^s", strict=True):
+            part = table[chosen]
             axis.scatter(part["calls"], part[column], marker=marker, label=kind)
         axis.set(xscale="log", xlabel="decoder calls per structure", ylabel=label)
         axis.grid(alpha=0.3)

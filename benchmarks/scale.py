@@ -27,6 +27,7 @@ from matwheel.data.crystal import CrystalTable
 from matwheel.data.graphs import CrystalGraphs
 from matwheel.data.module import CrystalDataModule
 from matwheel.flywheel.trainers import load_weights
+from matwheel.memory import keep_freed_memory
 from matwheel.models.con_cdvae import ConCDVAE
 from matwheel.models.latent_prior import LatentPrior
 from matwheel.models.unpack import Provenance
@@ -150,6 +151,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.point is not None:
+        keep_freed_memory()
         torch.manual_seed(0)
         crystals, seconds = measure(options.point, options.size, options)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6

@@ -9,6 +9,7 @@ from lightning.pytorch.cli import ArgsType
 from lightning.pytorch.utilities import rank_zero_only
 
 from matwheel.cli import MatWheelCLI
+from matwheel.memory import keep_freed_memory
 
 
 def main(args: ArgsType = None) -> None:
@@ -23,6 +24,7 @@ def main(args: ArgsType = None) -> None:
     # Batches are slices of arrays in memory: workers would slow them down.
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")
+    keep_freed_memory()
     MatWheelCLI(args=args)
 
 

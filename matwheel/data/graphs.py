@@ -10,6 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,16 @@ class CrystalGraphs:
 
     def __len__(self) -> int:
         return len(self.num_atoms)
+
+    @cached_property
+    def first_atom(self) -> Tensor:
+        """[n] int64, where the atoms of each crystal begin."""
+        return torch.cumsum(self.num_atoms, 0) - self.num_atoms
+
+    @cached_property
+    def first_edge(self) -> Tensor:
+        """[n] int64, where the edges of each crystal begin."""
+        return torch.cumsum(self.num_edges, 0) - self.num_edges
 
     @classmethod
     def build(
@@ -169,8 +180,8 @@ class CrystalGraphs:
             per_crystal: Further [B, ...] tensors to attach (target, conditions, weight).
         """
         num_atoms, num_edges = self.num_atoms.index_select(0, rows), self.num_edges.index_select(0, rows)
-        atoms = _ragged_arange((torch.cumsum(self.num_atoms, 0) - self.num_atoms)[rows], num_atoms)
-        edges = _ragged_arange((torch.cumsum(self.num_edges, 0) - self.num_edges)[rows], num_edges)
+        atoms = _ragged_arange(self.first_atom.index_select(0, rows), num_atoms)
+        edges = _ragged_arange(self.first_edge.index_select(0, rows), num_edges)
         ptr = torch.cat([num_atoms.new_zeros(1), torch.cumsum(num_atoms, 0)])
         first_atom = torch.repeat_interleave(ptr[:-1], num_edges)
         return Batch(

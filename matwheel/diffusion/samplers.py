@@ -153,23 +153,41 @@ class DenoisingSampler(Sampler):
     one of DDIM (Song, Meng & Ermon, ICLR 2021). The last step goes all the way and adds no noise.
 
     Args:
-        num_steps: Network calls.
+        num_steps: Noise levels visited, and network calls without a corrector.
         stochasticity: 0 follows the probability flow; 1 replaces as much of the old noise by new as ancestral sampling
             does (eta of DDIM). New noise lets later steps repair errors of earlier ones: without any, considerably more
             structures have atoms too close to each other.
         max_sigma: A, noise level to start from. Positions are uniform at first, as if by noise much larger than the
             cell, so that the levels of largest noise change little.
+        corrector_steps: Langevin steps after each step but the last, at the level reached: they bring the atoms closer
+            to the distribution there (predictor-corrector, Song et al., ICLR 2021, algorithm 2). Each is a network
+            call more.
+        corrector_size: Length of a Langevin step as a fraction of the way to the clean estimate.
     """
 
-    def __init__(self, num_steps: int = 25, stochasticity: float = 0.5, max_sigma: float = 10.0) -> None:
+    def __init__(
+        self,
+        num_steps: int = 25,
+        stochasticity: float = 0.5,
+        max_sigma: float = 10.0,
+        corrector_steps: int = 0,
+        corrector_size: float = 0.2,
+    ) -> None:
         if num_steps < 1 or not 0 <= stochasticity <= 1:
             raise ValueError(f"num_steps ({num_steps}) must be positive and stochasticity ({stochasticity}) in [0, 1]")
+        if corrector_steps < 0 or not 0 < corrector_size <= 1:
+            raise ValueError(
+                f"corrector_steps ({corrector_steps}) must not be negative and corrector_size ({corrector_size}) must "
+                "lie in (0, 1]"
+            )
         self.num_steps = num_steps
         self.stochasticity = stochasticity
         self.max_sigma = max_sigma
+        self.corrector_steps = corrector_steps
+        self.corrector_size = corrector_size
 
     def schedule(self, sigmas: list[float]) -> list[Update]:
-        """One step at each of evenly spaced levels."""
+        """One step at each of evenly spaced levels, corrected at the next one."""
         first = next((i for i, sigma in enumerate(sigmas) if sigma <= self.max_sigma * (1 + 1e-6)), None)
         if first is None:
             raise ValueError(f"max_sigma={self.max_sigma} lies below the smallest noise level, {sigmas[-1]:g} A")
@@ -179,6 +197,9 @@ class DenoisingSampler(Sampler):
             ratio = 0.0 if following is None else sigmas[following] / sigmas[level]
             new = self.stochasticity * ratio * math.sqrt(1 - ratio**2)  # in units of the present sigma
             updates.append(Update(level, 1 - math.sqrt(ratio**2 - new**2), new * sigmas[level]))
+            if following is not None:
+                noise = math.sqrt(2 * self.corrector_size) * sigmas[following]
+                updates += [Update(following, self.corrector_size, noise)] * self.corrector_steps
         return updates
 
 

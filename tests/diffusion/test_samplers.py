@@ -54,6 +54,7 @@ SAMPLERS = [
     DenoisingSampler(),
     DenoisingSampler(num_steps=12, max_sigma=3.0),
     DenoisingSampler(num_steps=30, stochasticity=1.0),
+    DenoisingSampler(num_steps=20, stochasticity=0.0, corrector_steps=2),
     AnnealedLangevin(num_levels=15, steps_per_level=2),
 ]
 
@@ -129,6 +130,19 @@ def test_denoising_steps_lower_the_noise_to_the_next_level(num_steps: int, stoch
     assert updates[-1].noise == 0
 
 
+def test_correctors_are_langevin_steps_at_the_level_reached() -> None:
+    sigmas = CoordinateNoise().sigmas.tolist()
+    plain = DenoisingSampler(10).schedule(sigmas)
+    corrected = DenoisingSampler(10, corrector_steps=2, corrector_size=0.3).schedule(sigmas)
+    assert corrected[::3] == plain
+    assert len(corrected) == 10 + 2 * 9
+    for following, *correctors in zip(plain[1:], corrected[1::3], corrected[2::3], strict=False):
+        for update in correctors:
+            # x + a p / sigma + sqrt(2 a) noise with a = 0.3 sigma^2
+            sigma = sigmas[following.level]
+            assert update == (following.level, 0.3, pytest.approx(math.sqrt(2 * 0.3 * sigma**2)))
+
+
 @pytest.mark.parametrize(
     ("sampler", "message"),
     [
@@ -147,6 +161,8 @@ def test_impossible_options_are_refused() -> None:
         DenoisingSampler(num_steps=0)
     with pytest.raises(ValueError, match="stochasticity"):
         DenoisingSampler(stochasticity=1.5)
+    with pytest.raises(ValueError, match="corrector_size"):
+        DenoisingSampler(corrector_size=0.0)
     with pytest.raises(ValueError, match="steps_per_level"):
         AnnealedLangevin(steps_per_level=0)
 
