@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 from lightning.pytorch.utilities.seed import isolate_rng
+from torch_geometric.data import Batch
 
 from matwheel.data.graphs import CrystalGraphs
 from matwheel.data.module import CrystalDataModule
@@ -55,14 +56,38 @@ def matmul_gflops() -> float:
     return 2 * 1024**3 / median_seconds(lambda: matrix @ matrix, 50) / 1e9
 
 
-def train_epoch(model: torch.nn.Module, losses: Callable[[object], torch.Tensor], data: CrystalDataModule) -> None:
+Loss = Callable[[Batch], torch.Tensor]
+
+
+def train_epoch(model: torch.nn.Module, loss: Loss, data: CrystalDataModule) -> None:
     """One epoch of forward, backward and optimiser, without Lightning around it."""
     optimizer = torch.optim.Adam(model.parameters(), 1e-3, fused=True)
     for batch in data.train_dataloader():
-        optimizer.zero_grad()
-        losses(batch).backward()
-        torch.nn.utils.clip_grad_value_(model.parameters(), 0.5)
-        optimizer.step()
+        _step(model, loss, batch, optimizer)
+
+
+def train_step(model: torch.nn.Module, loss: Loss, batch: Batch) -> Callable[[], None]:
+    """The same for one batch, again and again."""
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3, fused=True)
+    return lambda: _step(model, loss, batch, optimizer)
+
+
+def _step(model: torch.nn.Module, loss: Loss, batch: Batch, optimizer: torch.optim.Optimizer) -> None:
+    optimizer.zero_grad()
+    loss(batch).backward()
+    torch.nn.utils.clip_grad_value_(model.parameters(), 0.5)
+    optimizer.step()
+
+
+def predictor_loss(data: CrystalDataModule) -> tuple[PropertyPredictor, Loss]:
+    """CGCNN and its error on a batch."""
+    predictor = PropertyPredictor(CGCNN())
+    predictor.transform.fit(data.training_statistics().target)
+
+    def loss(batch: Batch) -> torch.Tensor:
+        return torch.nn.functional.l1_loss(predictor.network(batch), predictor.transform(batch.target))
+
+    return predictor, loss
 
 
 def generator(data: CrystalDataModule, paper: bool = False) -> ConCDVAE:
@@ -75,16 +100,27 @@ def generator(data: CrystalDataModule, paper: bool = False) -> ConCDVAE:
     return model
 
 
-def vae_loss(model: ConCDVAE, mixed: bool = False) -> Callable[[object], torch.Tensor]:
+def vae_loss(model: ConCDVAE, mixed: bool = False) -> Loss:
     """The training loss of a batch, in mixed precision (bfloat16) if wanted."""
 
-    def loss(batch: object) -> torch.Tensor:
+    def loss(batch: Batch) -> torch.Tensor:
         draws = NoiseDraws.random(batch.num_graphs, len(batch.batch), model.latent_dim, 50, torch.device("cpu"))
         with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
             terms, _ = model._terms(batch, draws, true_cells=True)
         return torch.stack([getattr(model.loss_weights, name) * term.mean() for name, term in terms.items()]).sum()
 
     return loss
+
+
+def decoder_call(model: ConCDVAE, batch: Batch) -> Callable[[], object]:
+    """The decoder on a batch, without gradients."""
+    latent = torch.randn(batch.num_graphs, 320)
+
+    def call() -> object:
+        with torch.inference_mode():
+            return model.decoder(latent, batch.num_atoms, batch.lattice, batch.frac_coords, batch.atomic_numbers)
+
+    return call
 
 
 def prepared(batch_size: int) -> CrystalDataModule:
@@ -103,16 +139,8 @@ def measure(repeats: int) -> dict[str, float]:
     figures = {"matmul_gflops": matmul_gflops()}
     figures["graphs_per_s"] = len(data.table) / median_seconds(lambda: CrystalGraphs.build(data.table), repeats)
 
-    predictor = PropertyPredictor(CGCNN())
-    predictor.transform.fit(data.training_statistics().target)
-    figures["cgcnn_train_per_s"] = count / median_seconds(
-        lambda: train_epoch(
-            predictor,
-            lambda batch: torch.nn.functional.l1_loss(predictor.network(batch), predictor.transform(batch.target)),
-            data,
-        ),
-        repeats,
-    )
+    predictor, error = predictor_loss(data)
+    figures["cgcnn_train_per_s"] = count / median_seconds(lambda: train_epoch(predictor, error, data), repeats)
     paper, default = generator(data, paper=True), generator(small_batches)
     kinds = (
         ("paper", paper, data, False),
@@ -128,16 +156,8 @@ def measure(repeats: int) -> dict[str, float]:
 
     batch = next(iter(data.val_dataloader()))
     batch = data._real.batch(batch.row[:64])
-    latent = torch.randn(batch.num_graphs, 320)
     for name, model in (("gemnet", paper), ("painn", default)):
-        decoder = model.decoder.eval()
-        with torch.inference_mode():
-            seconds = median_seconds(
-                lambda decoder=decoder: decoder(
-                    latent, batch.num_atoms, batch.lattice, batch.frac_coords, batch.atomic_numbers
-                ),
-                3 * repeats,
-            )
+        seconds = median_seconds(decoder_call(model, batch), 3 * repeats)
         figures[f"{name}_call_ms_per_structure"] = 1e3 * seconds / batch.num_graphs
 
     prior = LatentPrior(default, DenoisingSampler(DEFAULT_CALLS))
