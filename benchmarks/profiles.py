@@ -3,8 +3,8 @@
 python -m benchmarks.profiles
 
 Writes `profiles.csv`: for a training step and a decoder call of either kind of networks and for a training step of
-CGCNN, the operators that take most of the time by themselves, and the rest. Further, GemNet-T's sum over angles as it is done here
-and the plain way, over a list of all pairs of edges at an atom ("triplets").
+CGCNN, the operators that take most of the time by themselves, and the rest. Further, GemNet-T's sum over angles as it
+is done here and the plain way, over a list of all pairs of edges at an atom ("triplets").
 """
 
 from __future__ import annotations
