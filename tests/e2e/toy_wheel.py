@@ -2,13 +2,14 @@
 
 import json
 import os
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
 from matwheel.data.module import CrystalDataModule
 from matwheel.data.splits import RandomSplit
@@ -52,6 +53,7 @@ def spin(
     sampler_steps: int = 5,
     labelled_fraction: float = 1.0,
     conditions_of_data: list[str] | None = None,
+    callbacks: Sequence[Callback] = (),
     **options: Any,
 ) -> tuple[L.Trainer, Flywheel]:
     """Turn a wheel with options of `Flywheel`."""
@@ -73,7 +75,7 @@ def spin(
     trainer = L.Trainer(
         accelerator="cpu",
         max_epochs=epochs,
-        callbacks=[ModelCheckpoint(folder / "final", monitor="val/mae"), WeightAverage(0.5), wheel],
+        callbacks=[ModelCheckpoint(folder / "final", monitor="val/mae"), WeightAverage(0.5), *callbacks, wheel],
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
