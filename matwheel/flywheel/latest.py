@@ -1,4 +1,4 @@
-"""The latest state of a training on disk: written after every epoch, so complete that a resumed training is the same."""
+"""The latest state of a training on disk, so complete that a training continued from it ends as if never broken."""
 
 from __future__ import annotations
 

@@ -51,6 +51,7 @@ def spin(
     epochs: int = 2,
     seed: int = 0,
     sampler_steps: int = 5,
+    learning_rate: float = 3e-3,
     labelled_fraction: float = 1.0,
     conditions_of_data: list[str] | None = None,
     callbacks: Sequence[Callback] = (),
@@ -71,7 +72,7 @@ def spin(
     }
     wheel = Flywheel(**settings)
     torch.manual_seed(1)
-    model = PropertyPredictor(CGCNN(hidden_dim=8, num_convs=1, head_dim=8))
+    model = PropertyPredictor(CGCNN(hidden_dim=8, num_convs=1, head_dim=8), learning_rate=learning_rate)
     trainer = L.Trainer(
         accelerator="cpu",
         max_epochs=epochs,
