@@ -13,7 +13,7 @@ import re
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -69,7 +69,11 @@ def interruptible(trainer: L.Trainer) -> Iterator[None]:
         isinstance(environment, LightningEnvironment) and trainer.local_rank > 0
     )
     with _handled(handlers), _ends_with(os.getppid() if is_child else None):
-        yield
+        try:
+            yield
+        except Exception:
+            _report_dead(getattr(trainer.strategy.launcher, "procs", ()))
+            raise
 
 
 @contextmanager
@@ -103,6 +107,20 @@ def _ends_with(parent: int | None) -> Iterator[None]:
         yield
     finally:
         finished.set()
+
+
+def _report_dead(processes: Iterable[subprocess.Popen[bytes]]) -> None:
+    """Name the processes whose end is the cause of an error that only speaks of a lost connection."""
+    for rank, process in enumerate(processes, 1):
+        if process.poll():
+            how = signal.Signals(-process.returncode).name if process.returncode < 0 else f"code {process.returncode}"
+            log.error(
+                "rank %d (process %d) ended with %s: see its own error above, or whether memory ran out; the same "
+                "command continues the run",
+                rank,
+                process.pid,
+                how,
+            )
 
 
 def _requeue_job() -> None:
