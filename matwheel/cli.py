@@ -18,10 +18,10 @@ from urllib.parse import urlparse
 import lightning as L
 import torch
 from jsonargparse import Namespace
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch.callbacks import BasePredictionWriter
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, Logger
-from lightning.pytorch.plugins.environments import TorchElasticEnvironment
 from torch import nn
 
 # Classes can be named without their module in YAML and on the command line once they are imported.

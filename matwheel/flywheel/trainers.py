@@ -176,7 +176,8 @@ class StageTrainers:
                 raise ValueError(f"the training of the {stage} left no checkpoint: is {monitor} logged in validation?")
             if checkpoint.best_model_score is not None:
                 metrics["best"] = float(checkpoint.best_model_score)
-            metrics["epochs"] = trainer.fit_loop.epoch_progress.current.processed
+            progress: Any = trainer.fit_loop.epoch_progress.current
+            metrics["epochs"] = progress.processed  # unlike `current_epoch` right after a resumption as well
             metrics["fit_seconds"] = time.perf_counter() - clock
         return metrics
 
