@@ -60,9 +60,9 @@ def interruptible(trainer: L.Trainer) -> Iterator[None]:
         raise Terminated
 
     def requeue(signum: int, frame: FrameType | None) -> None:
-        if trainer.is_global_zero:
+        if trainer.is_global_zero:  # SLURM then sends SIGTERM to the others: one that ended first would end the job
             _requeue_job()
-        end(signum, frame)
+            end(signum, frame)
 
     handlers: dict[int, Callable[[int, FrameType | None], None]] = {signal.SIGTERM: end}
     if isinstance(environment, SLURMEnvironment) and environment.auto_requeue:

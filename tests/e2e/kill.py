@@ -75,7 +75,7 @@ def _note_work(log: Path) -> None:
         return f"epoch {checkpoint['epoch']} of {stage}" if Path(path).name == LAST else None
 
     def chunk(_: None, trainer: Any, __: Any, ___: Any, ____: Any, batch: Any, *_____: Any) -> str:
-        return f"samples from {int(batch.index[0])} of {Path(trainer.default_root_dir).name}"
+        return f"samples from {int(batch.index[0])} of {Path(trainer.default_root_dir).name.partition('.partial-')[0]}"
 
     def stage(result: StageResult, name: str, *_: Any) -> str | None:
         return None if result.skipped else f"stage {name}"
@@ -85,8 +85,16 @@ def _note_work(log: Path) -> None:
     noting(Ledger, "run", stage)
 
 
-def _attempt(folder: Path, table: Path, seconds: float | None) -> bool:
-    """Turn the wheel in a new process and kill it after some time; returns whether it came to its end."""
+def _attempt(folder: Path, table: Path, pieces: int | None = None, seconds: float = 0) -> bool:
+    """Turn the wheel in a new process; returns whether it came to its end.
+
+    Args:
+        folder: Of the wheel.
+        table: The crystals.
+        pieces: Kill it when so many more pieces of work are finished; never by default.
+        seconds: Kill it so much later.
+    """
+    before = len(_work(folder))
     child = os.fork()
     if child == 0:
         os.setpgid(0, 0)
@@ -102,17 +110,25 @@ def _attempt(folder: Path, table: Path, seconds: float | None) -> bool:
             traceback.print_exc()
         finally:
             os._exit(status)
-    deadline = time.monotonic() + seconds if seconds is not None else float("inf")
-    while time.monotonic() < deadline:
+    deadline: float | None = None
+    while deadline is None or time.monotonic() < deadline:
         pid, status = os.waitpid(child, os.WNOHANG)
         if pid:
             if status:
                 raise RuntimeError(f"an attempt failed: {folder.with_suffix('.out').read_text()[-4000:]}")
             return True
-        time.sleep(0.005)
+        if deadline is None and pieces is not None and len(_work(folder)) - before >= pieces:
+            deadline = time.monotonic() + seconds
+        time.sleep(0.002)
     os.killpg(child, signal.SIGKILL)
     os.waitpid(child, 0)
     return False
+
+
+def _work(folder: Path) -> list[str]:
+    """What was finished of a wheel, in order."""
+    log = folder.with_suffix(f".{WORK}")
+    return log.read_text().splitlines() if log.is_file() else []
 
 
 def _outcome(folder: Path) -> dict[str, Any]:
@@ -148,38 +164,34 @@ def kill(kills: int, seed: int, folder: Path) -> dict[str, Any]:
 
     Returns:
         Numbers of `kills`, finished `wheels`, results `compared`; what was `repeated` and what is `different`; the
-        stages in which a wheel was killed.
+        stages that the wheel was killed in.
     """
     torch.set_num_threads(1)
     table = write_small_table(folder / "small.xyz")
-    _attempt(folder / "warm", table, None)  # fills the cache of graphs
+    _attempt(folder / "warm", table)  # fills the cache of graphs
     clock = time.monotonic()
-    _attempt(folder / "unbroken", table, None)
+    _attempt(folder / "unbroken", table)
     duration = time.monotonic() - clock
-    expected = _outcome(folder / "unbroken")
-    work = sorted((folder / f"unbroken.{WORK}").read_text().splitlines())
+    expected, work = _outcome(folder / "unbroken"), _work(folder / "unbroken")
     generator = random.Random(seed)
     spent, wheels, repeated, different, killed_in = 0, 0, Counter[str](), Counter[str](), Counter[str]()
     while spent < kills:
         run = folder / f"killed-{wheels}"
-        while not _attempt(
-            run, table, generator.uniform(0, 2.5 * duration / min(kills, 20)) if spent < kills else None
-        ):
+        while True:
+            pieces = generator.randint(0, 2 * len(work) // kills) if spent < kills else None
+            if _attempt(run, table, pieces, generator.uniform(0, 2 * duration / len(work))):
+                break
             spent += 1
             killed_in[_running(run)] += 1
         wheels += 1
-        outcome = _outcome(run)
+        outcome, done = _outcome(run), Counter(_work(run))
         different.update(name for name in expected | outcome if expected.get(name) != outcome.get(name))
-        done = Counter((folder / f"{run.name}.{WORK}").read_text().splitlines())
+        different.update(f"work: {line}" for line in set(done) - set(work))
         repeated.update({line: count - 1 for line, count in done.items() if count > 1})
-        different.update(
-            f"work: {line}"
-            for line in done
-            if line.partition(".partial-")[0] not in {known.partition(".partial-")[0] for known in work}
-        )
         shutil.rmtree(run)
     return {
         "seconds": round(duration, 1),
+        "pieces of work": len(work),
         "kills": spent,
         "wheels": wheels,
         "compared": len(expected),
