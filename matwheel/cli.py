@@ -18,6 +18,7 @@ from urllib.parse import urlparse
 import lightning as L
 import torch
 from jsonargparse import Namespace
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch.callbacks import BasePredictionWriter
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, Logger
@@ -130,6 +131,10 @@ class MatWheelCLI(LightningCLI):
         name = self._options()["name"]
         kwargs["logger"] = _with_csv(options.logger, name)
         kwargs["default_root_dir"] = options.default_root_dir or RUNS / name
+        if options.devices == "auto" and TorchElasticEnvironment.detect():
+            # Lightning would start from the number of accelerators, or one CPU, and then refuse to work.
+            kwargs["devices"] = int(os.environ["LOCAL_WORLD_SIZE"])
+            kwargs["num_nodes"] = int(os.environ["WORLD_SIZE"]) // kwargs["devices"]
         callbacks = _as_list(options.callbacks)
         if self.subcommand == "predict" and not any(isinstance(c, BasePredictionWriter) for c in callbacks):
             is_generator = isinstance(self.datamodule, ConditionDataModule)

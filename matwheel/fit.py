@@ -9,6 +9,7 @@ from lightning.pytorch.cli import ArgsType
 from lightning.pytorch.utilities import rank_zero_only
 
 from matwheel.cli import MatWheelCLI
+from matwheel.flywheel.ledger import RunLockedError
 from matwheel.memory import keep_freed_memory
 
 
@@ -17,6 +18,9 @@ def main(args: ArgsType = None) -> None:
 
     Args:
         args: Arguments instead of those of the process.
+
+    Raises:
+        SystemExit: If another process works in the run's folder; names it.
     """
     logging.basicConfig(format="%(message)s")
     is_first = getattr(rank_zero_only, "rank", 0) == 0
@@ -25,7 +29,10 @@ def main(args: ArgsType = None) -> None:
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")
     keep_freed_memory()
-    MatWheelCLI(args=args)
+    try:
+        MatWheelCLI(args=args)
+    except RunLockedError as error:
+        raise SystemExit(str(error) if getattr(rank_zero_only, "rank", 0) == 0 else 1) from None
 
 
 if __name__ == "__main__":

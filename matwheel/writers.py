@@ -266,5 +266,5 @@ def _write_cifs(folder: Path, samples: CrystalTable) -> None:
 
     folder.mkdir(parents=True, exist_ok=True)
     for crystal in samples:
-        with replaced_when_complete(folder / f"{crystal.id}.cif") as temporary:
+        with replaced_when_complete(folder / f"{crystal.id}.cif", sync=False) as temporary:
             temporary.write_text(str(CifWriter(crystal.to_structure())))

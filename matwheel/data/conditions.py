@@ -30,18 +30,19 @@ class SampleRequests:
         return SampleRequests(self.index[rows], self.seed[rows], self.conditions[rows])
 
 
-class _Requests(Dataset[SampleRequests]):
-    def __init__(self, requests: SampleRequests) -> None:
+class _Chunks(Dataset[SampleRequests]):
+    """Requests in chunks that depend on their index alone, whichever of them are missing."""
+
+    def __init__(self, requests: SampleRequests, size: int) -> None:
         self.requests = requests
+        self.number = requests.index // size
+        self.numbers = torch.unique(self.number).tolist()
 
     def __len__(self) -> int:
-        return len(self.requests.index)
+        return len(self.numbers)
 
     def __getitem__(self, position: int) -> SampleRequests:
-        return self.__getitems__([position])
-
-    def __getitems__(self, positions: list[int]) -> SampleRequests:
-        return self.requests.take(positions)
+        return self.requests.take(torch.nonzero(self.number == self.numbers[position]).flatten())
 
 
 class ConditionDataModule(L.LightningDataModule):
@@ -51,7 +52,8 @@ class ConditionDataModule(L.LightningDataModule):
         values: Condition values in the user's units: one row per sample ([n][C]), or one row to be repeated.
         num_samples: How many crystals; a single row of `values` is repeated, several are taken in turn.
         seed: Sample i uses the seed `seed + i`, whatever the chunk, process or device it is generated in.
-        chunk_size: Crystals generated at a time.
+        chunk_size: Crystals generated at a time. Chunk k has the indices from k times this number on; several processes
+            take turns with whole chunks, so that the numbers are the same whoever computes them.
         skip: Indices of samples that exist already (a resumed run).
     """
 
@@ -83,8 +85,9 @@ class ConditionDataModule(L.LightningDataModule):
 
     def predict_dataloader(self) -> DataLoader[SampleRequests]:
         """Chunks of requests in order."""
-        return DataLoader(_Requests(self.requests), batch_size=self.chunk_size, collate_fn=_identity)
+        return DataLoader(_Chunks(self.requests, self.chunk_size), batch_size=1, collate_fn=_only)
 
 
-def _identity(requests: Any) -> Any:
-    return requests
+def _only(chunks: Any) -> Any:
+    (chunk,) = chunks
+    return chunk

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -61,7 +62,7 @@ class CrystalDataModule(L.LightningDataModule):
         max_sites: Crystals with more atoms per cell are left out and reported.
         cutoff: A, largest distance of a neighbour in the graphs.
         max_neighbours: Neighbours per atom in the graphs; ties with the last one are kept.
-        batch_size: Crystals per batch and process.
+        batch_size: Crystals per step of the optimiser, divided among the processes.
         num_workers: Processes that assemble batches; 0 is fastest, since batches are slices of flat arrays.
         cache_dir: Where graphs are cached; `$MATWHEEL_CACHE` or the user's cache folder by default.
         structure_column: Column of a table that holds the structures; found by itself by default.
@@ -253,7 +254,7 @@ class CrystalDataModule(L.LightningDataModule):
         dataset = _CrystalDataset(self._pool, rows, self._per_crystal)
         return DataLoader(
             dataset,
-            batch_size=self.batch_size * (1 if shuffle else _EVALUATION_BATCHES),
+            batch_size=share(self.batch_size, self) if shuffle else self.batch_size * _EVALUATION_BATCHES,
             shuffle=shuffle,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
@@ -271,6 +272,11 @@ class CrystalDataModule(L.LightningDataModule):
 
     def _cached_graphs(self, table: CrystalTable) -> CrystalGraphs:
         return CrystalGraphs.cached(table, self.cutoff, self.max_neighbours, self.cache_dir)
+
+
+def share(batch_size: int, data: L.LightningDataModule) -> int:
+    """What each process of a data module's trainer takes of a batch, so that their number does not change training."""
+    return math.ceil(batch_size / (data.trainer.world_size if data.trainer is not None else 1))
 
 
 class _CrystalDataset(Dataset[Batch]):

@@ -27,6 +27,7 @@ from matwheel.flywheel.arms import DEFAULT_ARMS, ArmName, Scenario
 from matwheel.flywheel.conditions import ConditionSampler, KernelDensity
 from matwheel.flywheel.filters import BasicFilter, Filter, NoCrystalLeftError
 from matwheel.flywheel.generation import GeneratorRecipe
+from matwheel.flywheel.interruption import interruptible
 from matwheel.flywheel.labels import ConditionLabels, Labeller, PredictorLabels
 from matwheel.flywheel.ledger import Ledger
 from matwheel.flywheel.processes import Processes
@@ -159,7 +160,8 @@ class Flywheel(Callback):
         try:
             run = Run(ledger, StageTrainers(trainer), int(os.environ.get("PL_GLOBAL_SEED", 0)))
             self._wheel = self._make_wheel(run, data, pl_module, recipe)
-            self._spin(self._wheel)
+            with interruptible(trainer):
+                self._spin(self._wheel)
             data.use_training(None, self._wheel.synthetic, self.synthetic_weight)
         except BaseException:
             ledger.__exit__()

@@ -18,12 +18,16 @@ from typing import Any, Literal, Self
 
 from filelock import FileLock, Timeout
 
-from matwheel.files import write_text_atomically
+from matwheel.files import remove_temporaries, write_text_atomically
 from matwheel.flywheel.fingerprint import Json, fingerprint
 from matwheel.flywheel.processes import SINGLE_PROCESS, Processes
 
 log = logging.getLogger(__name__)
 
+_DONE = "stage.json"
+"""Written into the folder of a stage when all its work is done: its record."""
+_REPLACED = ".partial-replaced"
+"""Ending of a folder about to be deleted."""
 _PACKAGES = ("matwheel", "torch", "lightning", "torch-geometric", "numpy")
 
 
@@ -84,7 +88,9 @@ class Ledger:
 
     A stage's key is a hash of its name, settings, seed and the keys of its inputs, so a changed setting redoes that
     stage and all that depend on it, nothing else. A stage works in a temporary folder that is renamed when it is
-    complete; if it is interrupted, the next attempt with the same key finds what was left there and may continue.
+    complete; if it is interrupted, the next attempt with the same key finds what was left there and may continue. What
+    is finished is told by the folders, each of which holds the record of its stage, so that no moment is a bad one to
+    be killed at.
 
     Use it as a context manager: the run folder is locked in between.
 
@@ -106,6 +112,9 @@ class Ledger:
             raise RunLockedError(refusal)
         self.stages = {name: StageRecord(**record) for name, record in self._read().get("stages", {}).items()}
         self._save()
+        if self.processes.is_first:
+            for replaced in (self.folder / "stages").glob(f"*{_REPLACED}"):
+                shutil.rmtree(replaced)
         self.processes.barrier()
         return self
 
@@ -141,19 +150,19 @@ class Ledger:
             return finished
 
         config_hash, key = self._hashes(name, config, inputs, seed)
-        folder = self.stage_folder(name)
+        folder, partial = self.stage_folder(name), self._partial_folder(name, key)
         known = self.stages.get(name)
         earlier = known.seconds if known is not None and known.key == key else 0.0
         record = StageRecord("running", key, config_hash, dict(inputs), seed, _now(), earlier, versions=_versions())
         self._record(name, record)
-        partial = folder.with_name(f"{folder.name}.partial-{key[:12]}")
         if self.processes.is_first:
             for stale in folder.parent.glob(f"{folder.name}.partial-*"):
                 if stale != partial:
                     shutil.rmtree(stale)
             partial.mkdir(parents=True, exist_ok=True)
+            remove_temporaries(partial)
+            log.info("stage %s: %s", name, "resumed" if any(partial.iterdir()) else "started")
         self.processes.barrier()
-        log.info("stage %s: %s", name, "resumed" if any(partial.iterdir()) else "started")
 
         clock = time.perf_counter()
         try:
@@ -165,24 +174,38 @@ class Ledger:
             raise
         self.processes.barrier()
         seconds = self.processes.broadcast(earlier + time.perf_counter() - clock)
+        record = replace(record, status="finished", seconds=seconds, metrics=metrics)
         if self.processes.is_first:
-            write_text_atomically(partial / "stage.json", json.dumps({"name": name, "config": config}, indent=1))
-            if folder.is_dir():
-                shutil.rmtree(folder)
-            partial.rename(folder)
-        self._record(name, replace(record, status="finished", seconds=seconds, metrics=metrics))
+            content = {"name": name, "config": config, "record": asdict(record)}
+            write_text_atomically(partial / _DONE, json.dumps(content, indent=1))
+            _replace(folder, partial)
+        self._record(name, record)
         self.processes.barrier()
         log.info("stage %s: finished in %.1f s", name, seconds)
         return StageResult(key, folder, metrics, seconds, skipped=False)
 
     def finished(self, name: str, config: Json, inputs: Mapping[str, str], seed: int) -> StageResult | None:
-        """What a stage left if it was finished before with these settings (see `run`), else None."""
+        """What a stage left if it was finished before with these settings (see `run`), else None.
+
+        All processes must ask together.
+        """
         _, key = self._hashes(name, config, inputs, seed)
-        folder = self.stage_folder(name)
-        known = self.stages.get(name)
-        if known is None or known.status != "finished" or known.key != key or not folder.is_dir():
+        folder, partial = self.stage_folder(name), self._partial_folder(name, key)
+        found = None
+        if self.processes.is_first:
+            found = _read_record(folder, key)
+            if found is None and (found := _read_record(partial, key)) is not None:
+                _replace(folder, partial)  # killed just before this
+        record: StageRecord | None = self.processes.broadcast(found)
+        if record is None:
             return None
-        return StageResult(key, folder, known.metrics, known.seconds, skipped=True)
+        if self.stages.get(name) != record:
+            self._record(name, record)
+        return StageResult(key, folder, record.metrics, record.seconds, skipped=True)
+
+    def _partial_folder(self, name: str, key: str) -> Path:
+        folder = self.stage_folder(name)
+        return folder.with_name(f"{folder.name}.partial-{key[:12]}")
 
     @staticmethod
     def _hashes(name: str, config: Json, inputs: Mapping[str, str], seed: int) -> tuple[str, str]:
@@ -218,6 +241,25 @@ class Ledger:
                 f"{process.get('started')}: wait until it ends, or give this run another name"
             )
         return ""
+
+
+def _read_record(folder: Path, key: str) -> StageRecord | None:
+    """The record of a finished stage in its folder, None where there is none or one with another key."""
+    path = folder / _DONE
+    if not path.is_file():
+        return None
+    record = StageRecord(**json.loads(path.read_text())["record"])
+    return record if record.key == key else None
+
+
+def _replace(folder: Path, complete: Path) -> None:
+    """Put a complete folder in the place of another one; no half of either is ever seen under the name."""
+    replaced = folder.with_name(f"{folder.name}{_REPLACED}")
+    if folder.is_dir():
+        folder.rename(replaced)
+    complete.rename(folder)
+    if replaced.is_dir():
+        shutil.rmtree(replaced)
 
 
 def derive_seed(seed: int, purpose: str) -> int:

@@ -44,7 +44,7 @@ class FitSettings:
 
     Attributes:
         max_epochs: Epochs.
-        batch_size: Crystals per batch and process.
+        batch_size: Crystals per step of the optimiser, divided among the processes.
         gradient_clip_val: Bound on the gradient; None for no bound.
         gradient_clip_algorithm: Bound each `value` or the `norm` of all.
         monitor: Validation metric that says which epoch is best; the last epoch is used if None.

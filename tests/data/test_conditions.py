@@ -18,6 +18,13 @@ def test_a_resumed_run_keeps_seeds_and_conditions_of_the_rest():
         assert torch.equal(getattr(rest, name), getattr(whole, name)[[2, 3, 5, 6, 7, 8]])
 
 
+def test_chunks_depend_on_the_index_alone():
+    rest = ConditionDataModule([[1.0]], num_samples=9, chunk_size=3, skip=[0, 1, 2, 4])
+    assert [chunk.index.tolist() for chunk in rest.predict_dataloader()] == [[3, 5], [6, 7, 8]]
+    rest.requests = rest.requests.take([])
+    assert len(rest.predict_dataloader()) == 0
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [([], "one value per condition"), ([[float("nan")]], "not a finite number"), ([1.0], "one value per condition")],

@@ -1,5 +1,6 @@
 import csv
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -138,3 +139,9 @@ def test_published_split_of_the_embedded_data(shared_data, tmp_path):
     assert (len(module.train_rows), len(module.val_rows), len(module.test_rows)) == (73, 158, 158)
     assert module.split_rows is not None
     assert len(module.split_rows.train) == 739
+
+
+def test_processes_share_a_batch(module):
+    assert next(iter(module.train_dataloader())).num_graphs == 4
+    module.trainer = SimpleNamespace(world_size=3)
+    assert next(iter(module.train_dataloader())).num_graphs == 2

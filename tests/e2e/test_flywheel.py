@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from matwheel.flywheel.callback import Flywheel
 from matwheel.flywheel.filters import BasicFilter, NoCrystalLeftError
 from matwheel.flywheel.labels import PredictorLabels
 from matwheel.flywheel.results import COLUMNS, read_results
+from matwheel.flywheel.stages import FitSettings
 from matwheel.models.latent_prior import LatentPrior
 from matwheel.models.predictor import PropertyPredictor
 from matwheel.nn.cgcnn import CGCNN
@@ -127,6 +129,35 @@ def test_a_change_redoes_what_depends_on_it(finished: Path, table: Path) -> None
     assert redone <= changed(before, after) <= redone | {"predictor-F_x_k"}
     spin(finished, table, sampler_steps=4, epochs=1)
     assert changed(after, attempts(finished)) == {name for name in STAGES if name.startswith("predictor-")}
+
+
+PREDICTORS = {name for name in STAGES if name.startswith("predictor-")}
+SYNTHETIC = {"crystals", "labels", "statistics", "predictor-G_F", "predictor-F+G_F"}
+
+
+@pytest.mark.parametrize(
+    ("option", "redone"),
+    [
+        ({"synthetic_ratio": 2.0}, {"conditions", "samples", *SYNTHETIC}),
+        ({"filter": BasicFilter(composition=False, min_distance=0.6)}, SYNTHETIC),
+        ({"generator_fit": FitSettings(max_epochs=2, batch_size=8)}, {"generator", "prior", "samples", *SYNTHETIC}),
+        ({"learning_rate": 1e-3}, PREDICTORS),
+        ({"synthetic_weight": 0.5}, {"predictor-G_F", "predictor-F+G_F"}),
+        ({"chunk_size": 4}, set()),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
+)
+def test_an_option_redoes_what_depends_on_it(
+    option: dict[str, Any], redone: set[str], finished: Path, table: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    spin(run, table)
+    before = attempts(run)
+    spin(run, table, **option)
+    # Real crystals are repeated to the number of real and synthetic ones, which may have changed.
+    of_size = {"predictor-F_x_k"} if "crystals" in redone else set()
+    assert redone <= changed(before, attempts(run)) <= redone | of_size
 
 
 def test_two_runs_give_the_same_numbers(finished: Path, table: Path, tmp_path: Path) -> None:

@@ -2,13 +2,14 @@
 
 import json
 import os
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
 from matwheel.data.module import CrystalDataModule
 from matwheel.data.splits import RandomSplit
@@ -50,8 +51,10 @@ def spin(
     epochs: int = 2,
     seed: int = 0,
     sampler_steps: int = 5,
+    learning_rate: float = 3e-3,
     labelled_fraction: float = 1.0,
     conditions_of_data: list[str] | None = None,
+    callbacks: Sequence[Callback] = (),
     **options: Any,
 ) -> tuple[L.Trainer, Flywheel]:
     """Turn a wheel with options of `Flywheel`."""
@@ -69,11 +72,11 @@ def spin(
     }
     wheel = Flywheel(**settings)
     torch.manual_seed(1)
-    model = PropertyPredictor(CGCNN(hidden_dim=8, num_convs=1, head_dim=8))
+    model = PropertyPredictor(CGCNN(hidden_dim=8, num_convs=1, head_dim=8), learning_rate=learning_rate)
     trainer = L.Trainer(
         accelerator="cpu",
         max_epochs=epochs,
-        callbacks=[ModelCheckpoint(folder / "final", monitor="val/mae"), WeightAverage(0.5), wheel],
+        callbacks=[ModelCheckpoint(folder / "final", monitor="val/mae"), WeightAverage(0.5), *callbacks, wheel],
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,

@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -6,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import matwheel.flywheel.ledger as ledger_module
 from matwheel.flywheel.ledger import Ledger, RunLockedError, derive_seed
 
 Work = Callable[[Path], Mapping[str, float]]
@@ -110,7 +112,50 @@ def test_a_failed_rerun_keeps_the_last_good_result(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no"), Ledger(tmp_path) as ledger:
         ledger.run("samples", fails, config=2, inputs={}, seed=0)
     assert (tmp_path / "stages" / "samples" / "out.json").exists()
-    assert chain.turn() == ["samples"]
+    assert chain.turn() == []
+
+
+@pytest.mark.parametrize("moment", ["stage.json", "rename 1", "rename 2", "rmtree", "ledger.json"])
+@pytest.mark.parametrize("before", [True, False])
+def test_a_finished_stage_is_not_repeated_whenever_it_was_killed(
+    moment: str, before: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed just before or after one of the steps by which the result of a stage takes the place of an older one."""
+
+    class Kill(BaseException):
+        pass
+
+    chain = Chain(tmp_path)
+    chain.turn(samples=1)
+    calls: list[str] = []
+
+    def killing(original: Callable[..., object], name: Callable[..., str]) -> Callable[..., object]:
+        def call(*args: object, **options: object) -> object:
+            calls.append(name(*args))
+            now = calls[-1] == moment and "samples" in chain.ran
+            if now and before:
+                raise Kill
+            result = original(*args, **options)
+            if now:
+                raise Kill
+            return result
+
+        return call
+
+    def rename(*_: object) -> str:
+        return f"rename {sum(name.startswith('rename') for name in calls) + 1}"
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", killing(Path.rename, rename))
+        patch.setattr(ledger_module.shutil, "rmtree", killing(shutil.rmtree, lambda *_: "rmtree"))
+        write = killing(ledger_module.write_text_atomically, lambda path, _: path.name)
+        patch.setattr(ledger_module, "write_text_atomically", write)
+        with pytest.raises(Kill):
+            chain.turn(samples=2)
+    assert chain.turn(samples=2) == (["samples"] if (moment, before) == ("stage.json", True) else [])
+    assert [path.name for path in sorted((tmp_path / "stages").iterdir())] == ["baseline", "generator", "samples"]
+    assert json.loads((tmp_path / "stages" / "samples" / "out.json").read_text()) == 2
+    assert chain.turn(samples=2) == []
 
 
 def test_a_second_run_in_the_same_folder_is_refused(tmp_path: Path) -> None:

@@ -112,7 +112,7 @@ class ToyData(L.LightningDataModule):
     def val_dataloader(self) -> DataLoader:
         return DataLoader(range(len(self.table)), self.batch_size, collate_fn=self.batch)
 
-    test_dataloader = val_dataloader
+    test_dataloader = ordered_dataloader = val_dataloader
 
 
 def quiet_trainer(**options: object) -> L.Trainer:
