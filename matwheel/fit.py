@@ -9,6 +9,7 @@ from lightning.pytorch.cli import ArgsType
 from lightning.pytorch.utilities import rank_zero_only
 
 from matwheel.cli import MatWheelCLI
+from matwheel.user_errors import shown_as_messages
 
 
 def main(args: ArgsType = None) -> None:
@@ -23,7 +24,8 @@ def main(args: ArgsType = None) -> None:
     # Batches are slices of arrays in memory: workers would slow them down.
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")
-    MatWheelCLI(args=args)
+    with shown_as_messages():
+        MatWheelCLI(args=args)
 
 
 if __name__ == "__main__":

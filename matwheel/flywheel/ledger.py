@@ -21,13 +21,15 @@ from filelock import FileLock, Timeout
 from matwheel.files import write_text_atomically
 from matwheel.flywheel.fingerprint import Json, fingerprint
 from matwheel.flywheel.processes import SINGLE_PROCESS, Processes
+from matwheel.user_errors import UserError
 
 log = logging.getLogger(__name__)
 
+LEDGER = "ledger.json"
 _PACKAGES = ("matwheel", "torch", "lightning", "torch-geometric", "numpy")
 
 
-class RunLockedError(RuntimeError):
+class RunLockedError(UserError):
     """Another process is working in the run folder."""
 
 
@@ -104,8 +106,12 @@ class Ledger:
         refusal = self.processes.broadcast(self._acquire() if self.processes.is_first else "")
         if refusal:
             raise RunLockedError(refusal)
-        self.stages = {name: StageRecord(**record) for name, record in self._read().get("stages", {}).items()}
-        self._save()
+        try:
+            self.stages = self._known_stages()
+            self._save()
+        except BaseException:
+            self.__exit__()
+            raise
         self.processes.barrier()
         return self
 
@@ -161,7 +167,10 @@ class Ledger:
         except BaseException as error:
             seconds = earlier + time.perf_counter() - clock
             message = f"{type(error).__name__}: {error}"
-            self._record(name, replace(record, status="failed", seconds=seconds, error=message))
+            try:
+                self._record(name, replace(record, status="failed", seconds=seconds, error=message))
+            except OSError as unwritten:  # on a full disk, what failed first matters more
+                log.error("%s", unwritten)
             raise
         self.processes.barrier()
         seconds = self.processes.broadcast(earlier + time.perf_counter() - clock)
@@ -199,11 +208,20 @@ class Ledger:
                 "process": {"pid": os.getpid(), "host": socket.gethostname(), "started": self._started},
                 "stages": {name: asdict(record) for name, record in self.stages.items()},
             }
-            write_text_atomically(self.folder / "ledger.json", json.dumps(content, indent=1))
+            write_text_atomically(self.folder / LEDGER, json.dumps(content, indent=1))
+
+    def _known_stages(self) -> dict[str, StageRecord]:
+        try:
+            return {name: StageRecord(**record) for name, record in self._read().get("stages", {}).items()}
+        except (AttributeError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{self.folder / LEDGER} is damaged or of another version of this program ({error}): give this run "
+                "another name, or delete the file, which repeats all stages"
+            ) from error
 
     def _read(self) -> dict[str, Any]:
-        path = self.folder / "ledger.json"
-        content: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+        path = self.folder / LEDGER
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
         return content
 
     def _acquire(self) -> str:

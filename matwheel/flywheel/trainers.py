@@ -25,6 +25,7 @@ from lightning.pytorch.strategies.strategy import Strategy
 from torch.utils.data import RandomSampler
 
 from matwheel.flywheel.ledger import derive_seed
+from matwheel.models import checkpoints
 
 BEST = "best.ckpt"
 LAST = "last.ckpt"
@@ -75,9 +76,18 @@ def seed_all(seed: int) -> None:
 
 
 def load_weights(model: L.LightningModule, checkpoint: Path) -> None:
-    """Put the weights of a checkpoint into a model."""
-    content = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    model.load_state_dict(content["state_dict"])
+    """Put the weights of a stage's checkpoint into a model.
+
+    Raises:
+        ValueError: If the file is damaged or does not fit; says how the stage is made to run again.
+    """
+    try:
+        checkpoints.load_weights(model, checkpoint)
+    except ValueError as error:
+        raise ValueError(
+            f"{error}. Or delete the folder {checkpoint.parent} and run the same command again: the stage is then "
+            "repeated"
+        ) from error
 
 
 class StageTrainers:
@@ -180,8 +190,9 @@ class StageTrainers:
 
     def _hardware(self) -> dict[str, Any]:
         outer = self.outer
+        plugins: list[Any] = [checkpoints.WholeCheckpoints()]
         if outer is None:
-            return {}
+            return {"plugins": plugins}
         strategy = outer.strategy
         options: dict[str, Any] = {
             "accelerator": outer.accelerator,
@@ -189,10 +200,11 @@ class StageTrainers:
             "num_nodes": outer.num_nodes,
             "precision": outer.precision,
             "enable_progress_bar": outer.progress_bar_callback is not None,
+            "plugins": plugins,
         }
         if isinstance(strategy, ParallelStrategy):
             options["strategy"] = _copied(strategy)
-            options["plugins"] = [_SameProcesses(outer)]
+            plugins.append(_SameProcesses(outer))
         return options
 
     def _wandb(self, folder: Path, stage: str) -> list[WandbLogger]:

@@ -20,11 +20,13 @@ class LatentBatch(NamedTuple):
         latents: [n, D].
         conditions: [n, C], user's units.
         position: [n] int64, place in the set.
+        row: [n] int64, row in the table of the crystals' data module, to find the id.
     """
 
     latents: Tensor
     conditions: Tensor
     position: Tensor
+    row: Tensor
 
 
 class LatentEncoder(Protocol):
@@ -65,6 +67,10 @@ class LatentDataModule(L.LightningDataModule):
         """Load the crystals."""
         self.crystals.setup(stage)
 
+    def ids(self, rows: Tensor) -> list[str]:
+        """Names of the crystals of a batch (its `row`)."""
+        return self.crystals.ids(rows)
+
     def training_statistics(self) -> TrainingStatistics:
         """Statistics of the crystals trained on."""
         return self.crystals.training_statistics()
@@ -91,10 +97,9 @@ class LatentDataModule(L.LightningDataModule):
             conditions.append(batch.conditions.cpu())
             rows.append(batch.row.cpu())
         # Every process shuffles crystals its own way; in the order of rows all agree on where a latent stands.
-        order = torch.argsort(torch.cat(rows), stable=True)
-        dataset = _Latents(
-            LatentBatch(torch.cat(latents)[order], torch.cat(conditions)[order], torch.arange(len(order)))
-        )
+        row, order = torch.sort(torch.cat(rows), stable=True)
+        position = torch.arange(len(order))
+        dataset = _Latents(LatentBatch(torch.cat(latents)[order], torch.cat(conditions)[order], position, row))
         return DataLoader(dataset, batch_size=self.batch_size, shuffle=shuffle, collate_fn=_identity)
 
 
