@@ -21,8 +21,8 @@ class UserError(Exception):
 def shown_as_messages() -> Iterator[None]:
     """End the program with status 1 and a message where this package or the reader of options says what is wrong.
 
-    So it ends on a full disk. All other errors are programming errors and keep their traceback. With the environment variable MATWHEEL_TRACEBACK
-    set, all do.
+    So it ends on a full disk. All other errors are programming errors and keep their traceback. With the environment
+    variable MATWHEEL_TRACEBACK set, all do.
     """
     try:
         yield

@@ -25,7 +25,8 @@ from matwheel.flywheel.stages import (
     train_generator,
     train_prior,
 )
-from matwheel.flywheel.trainers import BEST, load_weights
+from matwheel.flywheel.trainers import BEST
+from matwheel.models.checkpoints import load_weights
 from matwheel.models.con_cdvae import ConCDVAE
 from matwheel.models.latent_prior import LatentPrior
 from matwheel.models.unpack import Provenance

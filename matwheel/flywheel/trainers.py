@@ -25,7 +25,7 @@ from lightning.pytorch.strategies.strategy import Strategy
 from torch.utils.data import RandomSampler
 
 from matwheel.flywheel.ledger import derive_seed
-from matwheel.models import checkpoints
+from matwheel.models.checkpoints import WholeCheckpoints
 
 BEST = "best.ckpt"
 LAST = "last.ckpt"
@@ -73,21 +73,6 @@ def seed_all(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002
     torch.manual_seed(seed)
-
-
-def load_weights(model: L.LightningModule, checkpoint: Path) -> None:
-    """Put the weights of a stage's checkpoint into a model.
-
-    Raises:
-        ValueError: If the file is damaged or does not fit; says how the stage is made to run again.
-    """
-    try:
-        checkpoints.load_weights(model, checkpoint)
-    except ValueError as error:
-        raise ValueError(
-            f"{error}. Or delete the folder {checkpoint.parent} and run the same command again: the stage is then "
-            "repeated"
-        ) from error
 
 
 class StageTrainers:
@@ -190,7 +175,7 @@ class StageTrainers:
 
     def _hardware(self) -> dict[str, Any]:
         outer = self.outer
-        plugins: list[Any] = [checkpoints.WholeCheckpoints()]
+        plugins: list[Any] = [WholeCheckpoints()]
         if outer is None:
             return {"plugins": plugins}
         strategy = outer.strategy

@@ -16,9 +16,9 @@ from matwheel.flywheel.results import ResultRow, write_results
 from matwheel.flywheel.rounds import RoundRow, best_round, is_exhausted, write_rounds
 from matwheel.flywheel.run import Run
 from matwheel.flywheel.stages import Baseline, evaluate_baseline
-from matwheel.flywheel.trainers import load_weights
 from matwheel.flywheel.turn import LabelledCrystals, Turn, TurnSettings
 from matwheel.metrics.drift import SetStatistics, set_statistics
+from matwheel.models.checkpoints import load_weights
 
 RESULTS = "results.csv"
 ROUNDS = "rounds.csv"

@@ -84,7 +84,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     except Exception as error:  # damaged files fail in many ways: each means unreadable
         raise ValueError(
             f"{path} is not a checkpoint that can be read: it is cut off, damaged, of another program, or holds code, "
-            f"which is never run ({type(error).__name__}). Give another checkpoint"
+            f"which is never run ({type(error).__name__}). Give another one; if it is of a stage of a flywheel, delete "
+            f"the folder {path.parent} and run the same command again, which repeats the stage"
         ) from error
     if not isinstance(content, dict) or not isinstance(content.get("state_dict"), Mapping):
         raise ValueError(f"{path} holds no weights ('state_dict'): give a checkpoint that `fit` left")

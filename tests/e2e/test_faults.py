@@ -36,9 +36,7 @@ def arms(folder: Path) -> list[tuple[str, int]]:
 
 
 def test_arms_without_synthetic_crystals_are_reported_in_any_order(table: Path, tmp_path: Path) -> None:
-    message = (
-        r"no generated crystal passed the filter \(cell \d+/24, structure 0/.*Round 1 has no results of G_F, F x k$"
-    )
+    message = r"no generated crystal passed .* \(cell \d+/24, structure 0/.*Round 1 has no results of G_F, F x k$"
     with pytest.raises(NoCrystalLeftError, match=message):
         spin(tmp_path, table, filter=BasicFilter(min_volume=1e9), arms=("G_F", "F x k", "F"), baselines=("dummy",))
     assert arms(tmp_path) == [("dummy", 0), ("F", 0)]
@@ -85,25 +83,22 @@ def test_a_full_disk_and_damaged_files_of_a_finished_stage(table: Path, tmp_path
     pd.testing.assert_frame_equal(ours, theirs, check_exact=True)
 
     before = attempts(folder)
-    for stage, file, option in (
-        ("generator", "best.ckpt", {"sampler_steps": 5, "prior_fit": None}),
-        ("prior", "best.ckpt", {"sampler_steps": 4}),
-        ("samples", "samples.npz", {"filter": BasicFilter(composition=False, min_volume=0.2)}),
-        ("conditions", "conditions.parquet", {"sampler_steps": 4}),
+    for stage, file, gone in (
+        ("samples", "samples.npz", "crystals"),
+        ("conditions", "conditions.parquet", "samples"),
+        ("prior", "best.ckpt", "samples"),
+        ("generator", "best.ckpt", "prior"),
     ):
         path = folder / "stages" / stage / file
         good = path.read_bytes()
         path.write_bytes(good[: len(good) // 2])
-        if option.pop("prior_fit", 0) is None:
-            shutil.rmtree(folder / "stages" / "prior")
-        with pytest.raises(
-            ValueError, match=rf"{stage}/{file} is not a .* that can be read.*elete the folder .*{stage}"
-        ):
-            spin(folder, table, **wheel, **option)
+        shutil.rmtree(folder / "stages" / gone, ignore_errors=True)  # this stage must run, and needs the file
+        message = rf"{stage}/{file} is not a .* that can be read.*elete the folder .*{stage}"
+        with pytest.raises(ValueError, match=message):
+            spin(folder, table, **wheel)
         path.write_bytes(good)
-    shutil.rmtree(folder / "stages" / "samples")
     spin(folder, table, **wheel)
-    assert "generator" not in changed(before, attempts(folder))
+    assert {"generator", "conditions"} & changed(before, attempts(folder)) == set()
 
 
 def test_a_diverging_wheel_keeps_what_is_finished(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

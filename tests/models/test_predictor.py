@@ -206,9 +206,7 @@ def test_a_loss_that_is_not_finite_names_the_crystals(data, tmp_path):
     data.setup("fit")
     bad = int(data.train_rows[3])
     trainer = make_trainer(tmp_path, epochs=1, enable_checkpointing=False, num_sanity_val_steps=0)
-    message = (
-        rf"the l1 term of the loss is not finite in batch \d of epoch 0 for crystals {data.table.ids[bad]}: look at"
-    )
+    message = rf"the l1 term .* in batch \d of epoch 0 for crystals {data.table.ids[bad]}: look at"
     with pytest.raises(FloatingPointError, match=message):
         trainer.fit(PropertyPredictor(Diverged()), data)
 
