@@ -23,7 +23,6 @@ from matwheel.data.module import CrystalDataModule
 from matwheel.diffusion.random import derive_seeds
 from matwheel.diffusion.samplers import AnnealedLangevin, DenoisingSampler, Sampler
 from matwheel.flywheel.conditions import KernelDensity
-from matwheel.flywheel.trainers import load_weights
 from matwheel.memory import keep_freed_memory
 from matwheel.metrics.coverage import coverage
 from matwheel.metrics.distributions import densities, element_counts, wasserstein
@@ -31,6 +30,7 @@ from matwheel.metrics.fingerprints import Fingerprints
 from matwheel.metrics.matching import find_matches
 from matwheel.metrics.pool import Pool
 from matwheel.metrics.validity import composition_validity, structure_validity
+from matwheel.models.checkpoints import load_weights
 from matwheel.models.con_cdvae import ConCDVAE
 from matwheel.models.latent_prior import LatentPrior
 from matwheel.models.predictor import PropertyPredictor

@@ -27,8 +27,8 @@ from matwheel.data.crystal import CrystalTable
 from matwheel.data.graphs import CrystalGraphs
 from matwheel.data.module import CrystalDataModule
 from matwheel.data.splits import RandomSplit
-from matwheel.flywheel.trainers import load_weights
 from matwheel.memory import keep_freed_memory
+from matwheel.models.checkpoints import load_weights
 from matwheel.models.con_cdvae import ConCDVAE
 from matwheel.models.latent_prior import LatentPrior
 from matwheel.models.unpack import Provenance

@@ -32,6 +32,7 @@ from matwheel.data.conditions import ConditionDataModule
 from matwheel.data.module import CrystalDataModule
 from matwheel.files import write_text_atomically
 from matwheel.flywheel.ledger import derive_seed
+from matwheel.models.checkpoints import WholeCheckpoints
 from matwheel.writers import PredictionWriter, StructureWriter
 
 log = logging.getLogger(__name__)
@@ -105,7 +106,8 @@ class MatWheelCLI(LightningCLI):
     def subcommands() -> dict[str, set[str]]:
         """Commands, each with the trainer's arguments that are not options."""
         commands = LightningCLI.subcommands()
-        return {**commands, "predict": commands["predict"] | {"return_predictions"}}
+        commands["predict"].add("return_predictions")
+        return {name: skipped | {"weights_only"} for name, skipped in commands.items()}  # nothing else is ever loaded
 
     def predict(self, **options: Any) -> None:
         """Predict without keeping what is predicted in memory: it is written to files."""
@@ -139,7 +141,8 @@ class MatWheelCLI(LightningCLI):
         if self.subcommand == "predict" and not any(isinstance(c, BasePredictionWriter) for c in callbacks):
             is_generator = isinstance(self.datamodule, ConditionDataModule)
             callbacks = [*callbacks, StructureWriter() if is_generator else PredictionWriter()]
-        return super().instantiate_trainer(callbacks=callbacks, **kwargs)
+        plugins = [*_as_list(options.plugins), WholeCheckpoints()]
+        return super().instantiate_trainer(callbacks=callbacks, plugins=plugins, **kwargs)
 
     def _options(self) -> Namespace:
         options: Namespace = self.config[self.subcommand]

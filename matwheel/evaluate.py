@@ -27,6 +27,7 @@ from matwheel.metrics.generated import read_generated
 from matwheel.metrics.matching import MatchTolerances
 from matwheel.metrics.pool import Pool
 from matwheel.metrics.saved_predictor import SavedPredictor
+from matwheel.user_errors import shown_as_messages
 
 log = logging.getLogger(__name__)
 
@@ -44,12 +45,9 @@ def main(args: Sequence[str] | None = None) -> None:
     """
     logging.basicConfig(format="%(message)s")
     logging.getLogger("matwheel").setLevel(logging.INFO)
-    parser = _parser()
-    options = parser.parse_args(args)
-    try:
+    options = _parser().parse_args(args)
+    with shown_as_messages():
         _run(options)
-    except ValueError as error:
-        parser.error(str(error))
 
 
 def _parser() -> ArgumentParser:

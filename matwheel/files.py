@@ -1,11 +1,21 @@
-"""Writing files that are complete or not there at all, whatever interrupts the program."""
+"""Files of a run: written completely or not at all, and read with a message where they are damaged."""
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import pandas as pd
+
+NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""Error numbers of a full disk, a spent quota and a limit on the size of files."""
+
+
+class WriteError(OSError):
+    """A file could not be written; the message names it and what to do."""
 
 
 @contextmanager
@@ -15,17 +25,42 @@ def replaced_when_complete(path: Path, sync: bool = True) -> Iterator[Path]:
     Args:
         path: The file to write; its folder is created if missing.
         sync: Wait until the disk has it, so that not even a power cut leaves half of it. That takes some milliseconds.
+
+    Raises:
+        WriteError: If the file cannot be written, for example because the disk is full; `path` is as it was.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with clear_write_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            if sync:
+                with temporary.open("rb") as file:
+                    os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def clear_write_errors(path: Path, advice: str = "choose a folder that you may write to") -> Iterator[None]:
+    """Turn errors of the operating system in a block that writes into a message that says what to do.
+
+    Args:
+        path: What is written.
+        advice: What to do where it may not be written.
+
+    Raises:
+        WriteError: Names the path.
+    """
     try:
-        yield temporary
-        if sync:
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        yield
+    except WriteError:
+        raise
+    except OSError as error:
+        if error.errno in NO_SPACE or error.errno is None:  # numpy's error of a write cut short has no number
+            advice = "free some space and run the same command again; what was finished before is kept"
+        raise WriteError(f"cannot write {path}: {error.strerror or 'the disk took a part only'}; {advice}") from error
 
 
 def remove_temporaries(folder: Path) -> None:
@@ -37,4 +72,19 @@ def remove_temporaries(folder: Path) -> None:
 def write_text_atomically(path: Path, text: str) -> None:
     """Write a text file as a whole."""
     with replaced_when_complete(path) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
+
+
+def read_parquet(path: Path) -> pd.DataFrame:
+    """Read a table that a run wrote.
+
+    Raises:
+        ValueError: If it is not there or damaged.
+    """
+    try:
+        return pd.read_parquet(path)
+    except (OSError, ValueError) as error:  # those of pyarrow among them
+        raise ValueError(
+            f"{path} is not a table that can be read: {error}. Delete the folder {path.parent} and run the same "
+            "command again: it is then made again"
+        ) from error

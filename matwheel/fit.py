@@ -9,8 +9,8 @@ from lightning.pytorch.cli import ArgsType
 from lightning.pytorch.utilities import rank_zero_only
 
 from matwheel.cli import MatWheelCLI
-from matwheel.flywheel.ledger import RunLockedError
 from matwheel.memory import keep_freed_memory
+from matwheel.user_errors import shown_as_messages
 
 
 def main(args: ArgsType = None) -> None:
@@ -29,10 +29,8 @@ def main(args: ArgsType = None) -> None:
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")
     keep_freed_memory()
-    try:
+    with shown_as_messages():
         MatWheelCLI(args=args)
-    except RunLockedError as error:
-        raise SystemExit(str(error) if getattr(rank_zero_only, "rank", 0) == 0 else 1) from None
 
 
 if __name__ == "__main__":

@@ -176,7 +176,7 @@ def _expect_error(files: dict[str, Path], options: list[str], message: str, caps
     command = [str(files["generated"]), "--reference", str(files["reference"]), *options]
     with pytest.raises(SystemExit) as stop:
         main(command)
-    assert stop.value.code == 2
+    assert stop.value.code == 1
     assert message in " ".join(capsys.readouterr().err.split())
 
 

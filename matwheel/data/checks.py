@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 MIN_LENGTH, MAX_LENGTH = 1.0, 500.0  # A, of a lattice vector
 MIN_VOLUME, MAX_VOLUME = 1.0, 1000.0  # A^3 per atom
 MIN_DISTANCE = 0.5  # A; the bound of CDVAE's structural validity (arXiv 2110.06197)
+MAX_IMAGES = 1000  # of a cell within `MIN_DISTANCE`; 27 for a cell that is not skewed
 MAX_VALUE = float(np.finfo(np.float32).max)  # batches are float32
 
 
@@ -55,7 +56,7 @@ def check_crystal(crystal: Crystal) -> None:
 
     Raises:
         BadStructureError: If the structure has no atoms, numbers that are not finite, elements outside H to Fm, a cell
-            of absurd size, or atoms closer than `MIN_DISTANCE`.
+            of absurd size or shape, or atoms closer than `MIN_DISTANCE`.
     """
     check_atoms(crystal)
     if not (np.isfinite(crystal.lattice).all() and np.isfinite(crystal.frac_coords).all()):
@@ -70,6 +71,11 @@ def check_crystal(crystal: Crystal) -> None:
     if not MIN_VOLUME <= volume <= MAX_VOLUME:
         raise BadStructureError(
             Reason.CELL, f"{volume:.3g} A^3 per atom; {MIN_VOLUME:g} to {MAX_VOLUME:g} A^3 are accepted"
+        )
+    spacing = 1 / np.linalg.norm(np.linalg.inv(crystal.lattice), axis=0)
+    if np.prod(2 * np.ceil(MIN_DISTANCE / spacing) + 1) > MAX_IMAGES:
+        raise BadStructureError(
+            Reason.CELL, f"a cell so skewed that its planes are {spacing.min():.2g} A apart: give the reduced cell"
         )
     distance = shortest_overlap(crystal)
     if distance is not None:

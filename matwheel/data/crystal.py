@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from matwheel.data.unpacking import check_archive
+
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
@@ -198,11 +200,25 @@ class CrystalTable:
 
     @classmethod
     def load(cls, path: Path) -> CrystalTable:
-        """Read what `save` wrote."""
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        names = [str(name) for name in arrays.pop("property_names")]
-        return cls(**{**arrays, "properties": dict(zip(names, arrays["properties"], strict=True))})
+        """Read what `save` wrote; nothing in the file is executed.
+
+        Raises:
+            ValueError: If there is no such file, or it is damaged or holds anything else.
+        """
+        try:
+            check_archive(path)
+            with np.load(path, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+            names = [str(name) for name in arrays.pop("property_names")]
+            table = cls(**{**arrays, "properties": dict(zip(names, arrays["properties"], strict=True))})
+            if not int(table.num_atoms.sum()) == len(table.frac_coords) == len(table.atomic_numbers):
+                raise ValueError("its numbers of atoms do not add up")
+            return table
+        except Exception as error:  # damaged files fail in many ways: each means unreadable
+            raise ValueError(
+                f"{path} is not a table of crystals that can be read: {error}. Delete the folder {path.parent} "
+                "and run the same command again: it is then made again"
+            ) from error
 
     def fingerprint(self) -> str:
         """Hash of the structures and ids (not of the properties): the identity of their graphs."""

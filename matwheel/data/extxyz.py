@@ -12,6 +12,7 @@ from matwheel.data.checks import BadStructureError
 from matwheel.data.crystal import Crystal, wrap
 from matwheel.data.records import Records
 from matwheel.data.rows import Reason
+from matwheel.data.unpacking import read_text
 
 
 def read_extxyz(path: Path, id_key: str | None = None, id_keys: frozenset[str] = frozenset()) -> Records:
@@ -25,7 +26,7 @@ def read_extxyz(path: Path, id_key: str | None = None, id_keys: frozenset[str] =
     structures: list[object] = []
     ids: list[str] = []
     infos: list[dict[str, object]] = []
-    for frame in _frames(path.read_text(encoding="utf-8", errors="replace").splitlines()):
+    for frame in _frames(read_text(path, errors="replace").splitlines()):
         info: dict[str, object] = {}
         try:
             if isinstance(frame, BadStructureError):

@@ -21,11 +21,15 @@ from tqdm.auto import tqdm
 
 from matwheel.data.crystal import CrystalTable
 from matwheel.data.neighbours import SHELL_TOLERANCE, Neighbours, periodic_neighbours
+from matwheel.files import clear_write_errors
 
 log = logging.getLogger(__name__)
 
 FORMAT_VERSION = 2
 """Raise when the meaning or layout of cached graphs changes: older caches are then left alone and rebuilt."""
+_PER_ATOM = ("atomic_numbers", "frac_coords")
+_PER_EDGE = ("neighbour", "centre", "image", "dist", "shell", "repeats")
+_OTHER_CACHE = "choose another folder with data.cache_dir or the environment variable MATWHEEL_CACHE"
 _CHUNK = 128  # crystals per neighbour search: large enough to amortise, small enough for the processor's caches
 
 
@@ -134,23 +138,42 @@ class CrystalGraphs:
         return cls(**{f.name: torch.cat([getattr(part, f.name) for part in parts]) for f in fields(cls)})
 
     def save(self, folder: Path) -> None:
-        """Write one `.npy` per array into a new folder; complete or not there at all, whatever interrupts it."""
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-        try:
-            for f in fields(self):
-                np.save(temporary / f"{f.name}.npy", getattr(self, f.name).numpy(), allow_pickle=False)
-            temporary.rename(folder)
-        except OSError:
-            shutil.rmtree(temporary, ignore_errors=True)
-            if not folder.is_dir():  # else another process finished the same cache first
-                raise
+        """Write one `.npy` per array into a new folder; complete or not there at all, whatever interrupts it.
+
+        Raises:
+            WriteError: If the folder cannot be written.
+        """
+        with clear_write_errors(folder, _OTHER_CACHE):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+            try:
+                for f in fields(self):
+                    np.save(temporary / f"{f.name}.npy", getattr(self, f.name).numpy(), allow_pickle=False)
+                temporary.rename(folder)
+            except OSError:
+                if not folder.is_dir():  # else another process finished the same cache first
+                    raise
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
 
     @classmethod
     def load(cls, folder: Path) -> CrystalGraphs:
-        """Map what `save` wrote into memory."""
-        # Copy-on-write: torch wants writable memory, the file itself is never changed.
-        return cls(**{f.name: torch.from_numpy(np.load(folder / f"{f.name}.npy", mmap_mode="c")) for f in fields(cls)})
+        """Map what `save` wrote into memory; nothing in the files is executed.
+
+        Raises:
+            ValueError: If a file is missing, cut off or not of these graphs.
+        """
+        try:
+            # Copy-on-write: torch wants writable memory, the file itself is never changed.
+            arrays = {f.name: np.load(folder / f"{f.name}.npy", mmap_mode="c", allow_pickle=False) for f in fields(cls)}
+            graphs = cls(**{name: torch.from_numpy(array) for name, array in arrays.items()})
+        except Exception as error:  # damaged files fail in many ways: each means unreadable
+            raise ValueError(f"{folder} holds no graphs that can be read: {error}") from error
+        atoms, edges = int(graphs.num_atoms.sum()), int(graphs.num_edges.sum())
+        lengths = {**dict.fromkeys(_PER_ATOM, atoms), **dict.fromkeys(_PER_EDGE, edges)}
+        if any(len(getattr(graphs, f.name)) != lengths.get(f.name, len(graphs)) for f in fields(cls)):
+            raise ValueError(f"{folder} holds graphs whose files do not belong together")
+        return graphs
 
     @classmethod
     def cached(
@@ -163,13 +186,23 @@ class CrystalGraphs:
     ) -> CrystalGraphs:
         """Load the graphs of a table from the cache, building them the first time.
 
-        The cache key covers the structures, the neighbour rule and the format of the files.
+        The cache key covers the structures, the neighbour rule and the format of the files. A cache that is damaged is
+        built again.
+
+        Raises:
+            WriteError: If the cache cannot be written.
         """
         rule = json.dumps([FORMAT_VERSION, table.fingerprint(), cutoff, max_neighbours, SHELL_TOLERANCE])
         folder = Path(cache_dir or default_cache_dir()) / f"graphs-{_short_hash(rule)}"
-        if not folder.is_dir():
-            cls.build(table, cutoff, max_neighbours, progress=progress).save(folder)
-            log.info("cached %d crystal graphs in %s", len(table), folder)
+        if folder.is_dir():
+            try:
+                return cls.load(folder)
+            except ValueError as error:
+                log.warning("%s; they are built again", error)
+                with clear_write_errors(folder, _OTHER_CACHE):
+                    shutil.rmtree(folder)
+        cls.build(table, cutoff, max_neighbours, progress=progress).save(folder)
+        log.info("cached %d crystal graphs in %s", len(table), folder)
         return cls.load(folder)
 
     def batch(self, rows: Tensor, **per_crystal: Tensor) -> Batch:

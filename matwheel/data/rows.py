@@ -10,6 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from matwheel.data.crystal import CrystalTable, IntArray
+from matwheel.files import replaced_when_complete
 
 SHOWN_IDS = 3  # of each reason in the summary; all of them are in the CSV
 MAX_DETAIL = 200  # characters of a parser's message worth keeping
@@ -82,7 +83,7 @@ class RowReport:
 
     def to_csv(self, path: Path) -> None:
         """Write one line per skipped row: row, id, reason, detail."""
-        with Path(path).open("w", newline="", encoding="utf-8") as file:
+        with replaced_when_complete(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(["row", "id", "reason", "detail"])
             writer.writerows([bad.row, bad.id, bad.reason.value, bad.detail] for bad in self.bad)

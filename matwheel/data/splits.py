@@ -17,6 +17,7 @@ import numpy as np
 from matwheel.data.crystal import CrystalTable, IntArray
 from matwheel.data.row_finder import RowFinder, read_json_object
 from matwheel.data.rows import LoadedTable
+from matwheel.files import write_text_atomically
 
 PARTS = ("train", "val", "test")
 LABELLED_PART = "labelled"
@@ -53,7 +54,7 @@ class SplitRows:
     def save(self, path: Path, table: CrystalTable) -> None:
         """Write the ids of each part as JSON; `FileSplit` reads it."""
         parts = {name: table.ids[getattr(self, name)].tolist() for name in (*PARTS, LABELLED_PART)}
-        Path(path).write_text(json.dumps(parts, indent=1), encoding="utf-8")
+        write_text_atomically(path, json.dumps(parts, indent=1))
 
 
 class Split(ABC):

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 import json
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from matwheel.data.extxyz import read_extxyz
 from matwheel.data.records import Records, load_records
 from matwheel.data.rows import LoadedTable, Reason
 from matwheel.data.structures import looks_like_structure
+from matwheel.data.unpacking import check_unpacked_size, read_text
 
 STRUCTURE_NAMES = ("structure", "cif", "poscar", "cif_string", "cif_str", "structure_dict", "file", "filename", "path")
 ID_NAMES = ("id", "material_id", "mpid", "mp_id", "mp-id", "jid", "jarvis_id", "task_id", "identifier")
@@ -25,6 +24,7 @@ FORMATS = ".csv, .json, .jsonl, .parquet (.csv, .json and .jsonl also with .gz),
 SAMPLE = 50  # filled cells looked at to tell what a column holds
 
 _Columns = dict[str, list[Any]]
+_PARQUET_ROWS = 256  # read at a time
 
 
 def read_table(path: Path, structure_column: str | None = None, id_column: str | None = None) -> LoadedTable:
@@ -66,11 +66,11 @@ def read_records(path: Path, structure_column: str | None = None, id_column: str
     targets: Sequence[str] | None = None
     bad: dict[int, BadStructureError] = {}
     if name.endswith((".csv", ".csv.gz")):
-        columns, bad = _csv_columns(_text(path), path)
+        columns, bad = _csv_columns(read_text(path), path)
     elif name.endswith((".json", ".json.gz")):
-        columns, bad, targets = _json_columns(_decode(_text(path), path), path)
+        columns, bad, targets = _json_columns(_decode(read_text(path), path), path)
     elif name.endswith((".jsonl", ".jsonl.gz", ".ndjson")):
-        columns, bad = _jsonl_columns(_text(path))
+        columns, bad = _jsonl_columns(read_text(path))
     elif name.endswith(".parquet"):
         columns = _parquet_columns(path)
     else:
@@ -135,16 +135,6 @@ def _find_id(columns: _Columns, path: Path, named: str | None) -> str | None:
 
 def _text_of(cell: object) -> str:
     return "" if cell is None or cell != cell else str(cell)
-
-
-def _text(path: Path) -> str:
-    try:
-        content = path.read_bytes()
-        if path.suffix == ".gz":
-            content = gzip.decompress(content)
-        return content.decode("utf-8-sig")
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} cannot be read as text: {error}") from error
 
 
 def _csv_rows(text: str, path: Path) -> list[list[str]]:
@@ -219,11 +209,18 @@ def _parquet_columns(path: Path) -> _Columns:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    columns: _Columns = {}
+    size = 0
     try:
-        table = pq.ParquetFile(path).read()  # not a data set: a name with '=' or a folder must not add columns
+        # Not as a data set: a name with '=' or a folder must not add columns. In small parts: a value that is stored
+        # once may stand in millions of rows.
+        for batch in pq.ParquetFile(path).iter_batches(_PARQUET_ROWS):
+            size += batch.nbytes + batch.num_rows * batch.num_columns
+            check_unpacked_size(size, path)
+            for name, column in zip(batch.schema.names, batch.columns, strict=True):
+                columns.setdefault(name, []).extend(column.to_pylist())
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"{path} is not a Parquet table: {error}") from error
-    columns: _Columns = {name: table.column(name).to_pylist() for name in table.column_names}
     return columns
 
 
@@ -238,7 +235,7 @@ def _read_folder(folder: Path, id_column: str | None) -> Records:
         if not files:
             raise ValueError(f"{folder} holds neither a CSV table nor structure files ({', '.join(SUFFIXES)})")
         return Records([read_structure_file(folder, file.name) for file in files], [file.stem for file in files])
-    text = _text(tables[0])
+    text = read_text(tables[0])
     if tables[0].name == "id_prop.csv" and not _has_header(text, tables[0]):
         width = max((len(row) for row in _csv_rows(text, tables[0])), default=1)
         names = ["id", "target"] if width == 2 else ["id", *(f"target_{i}" for i in range(1, width))]

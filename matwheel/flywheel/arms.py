@@ -131,6 +131,12 @@ class Scenario:
         arm = self.arms[name]
         return arm.generator if arm.start is None else self.source(arm.start)
 
+    def depends_on(self, name: ArmName) -> Labels | None:
+        """Labels behind the synthetic crystals without which an arm cannot be trained; None if it needs none."""
+        arm = self.arms[name]
+        other = arm.start if arm.size_of is None else arm.size_of
+        return arm.generator if other is None else self.depends_on(other)
+
     def needs_a_turn(self, name: ArmName) -> bool:
         """Whether an arm cannot be trained on the labelled crystals alone."""
         return self.arms[name] != Arm("known")

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import pandas as pd
-
 from matwheel.data.crystal import CrystalTable
 from matwheel.data.module import CrystalDataModule
+from matwheel.files import read_parquet
 from matwheel.flywheel.conditions import ConditionSampler
 from matwheel.flywheel.filters import Filter
 from matwheel.flywheel.fingerprint import Json, data_fingerprint, describe
@@ -26,7 +25,8 @@ from matwheel.flywheel.stages import (
     train_generator,
     train_prior,
 )
-from matwheel.flywheel.trainers import BEST, load_weights
+from matwheel.flywheel.trainers import BEST
+from matwheel.models.checkpoints import load_weights
 from matwheel.models.con_cdvae import ConCDVAE
 from matwheel.models.latent_prior import LatentPrior
 from matwheel.models.unpack import Provenance
@@ -152,7 +152,7 @@ class Generation:
             model = copy.deepcopy(self.recipe.prior)
             load_weights(model, prior.folder / BEST)
             model.provenance = Provenance(model.weights_hash(), self.round)
-            values = pd.read_parquet(conditions.folder / CONDITIONS).to_numpy()
+            values = read_parquet(conditions.folder / CONDITIONS).to_numpy()
             return sample_crystals(model, values, self.recipe.chunk_size, seed, folder, self.run.trainers)
 
         config: Json = {"sampler": describe(self.recipe.prior.sampler), "oversample": self.recipe.prior.oversample}

@@ -12,7 +12,7 @@ import pandas as pd
 
 from matwheel.baselines import featurise, predict_trees
 from matwheel.data.crystal import CrystalTable, FloatArray
-from matwheel.files import replaced_when_complete
+from matwheel.files import read_parquet, replaced_when_complete
 
 LABELS = "labels.parquet"
 
@@ -128,5 +128,5 @@ def write_labels(folder: Path, crystals: CrystalTable, labels: FloatArray) -> di
 
 def read_labels(folder: Path) -> FloatArray:
     """[n], what `write_labels` wrote."""
-    labels: FloatArray = pd.read_parquet(folder / LABELS)["label"].to_numpy(dtype=np.float64)
+    labels: FloatArray = read_parquet(folder / LABELS)["label"].to_numpy(dtype=np.float64)
     return labels

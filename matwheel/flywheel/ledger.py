@@ -21,9 +21,11 @@ from filelock import FileLock, Timeout
 from matwheel.files import remove_temporaries, write_text_atomically
 from matwheel.flywheel.fingerprint import Json, fingerprint
 from matwheel.flywheel.processes import SINGLE_PROCESS, Processes
+from matwheel.user_errors import UserError
 
 log = logging.getLogger(__name__)
 
+LEDGER = "ledger.json"
 _DONE = "stage.json"
 """Written into the folder of a stage when all its work is done: its record."""
 _REPLACED = ".partial-replaced"
@@ -31,7 +33,7 @@ _REPLACED = ".partial-replaced"
 _PACKAGES = ("matwheel", "torch", "lightning", "torch-geometric", "numpy")
 
 
-class RunLockedError(RuntimeError):
+class RunLockedError(UserError):
     """Another process is working in the run folder."""
 
 
@@ -110,11 +112,15 @@ class Ledger:
         refusal = self.processes.broadcast(self._acquire() if self.processes.is_first else "")
         if refusal:
             raise RunLockedError(refusal)
-        self.stages = {name: StageRecord(**record) for name, record in self._read().get("stages", {}).items()}
-        self._save()
-        if self.processes.is_first:
-            for replaced in (self.folder / "stages").glob(f"*{_REPLACED}"):
-                shutil.rmtree(replaced)
+        try:
+            self.stages = self._known_stages()
+            self._save()
+            if self.processes.is_first:
+                for replaced in (self.folder / "stages").glob(f"*{_REPLACED}"):
+                    shutil.rmtree(replaced)
+        except BaseException:
+            self.__exit__()
+            raise
         self.processes.barrier()
         return self
 
@@ -170,7 +176,10 @@ class Ledger:
         except BaseException as error:
             seconds = earlier + time.perf_counter() - clock
             message = f"{type(error).__name__}: {error}"
-            self._record(name, replace(record, status="failed", seconds=seconds, error=message))
+            try:
+                self._record(name, replace(record, status="failed", seconds=seconds, error=message))
+            except OSError as unwritten:  # on a full disk, what failed first matters more
+                log.error("%s", unwritten)
             raise
         self.processes.barrier()
         seconds = self.processes.broadcast(earlier + time.perf_counter() - clock)
@@ -222,11 +231,20 @@ class Ledger:
                 "process": {"pid": os.getpid(), "host": socket.gethostname(), "started": self._started},
                 "stages": {name: asdict(record) for name, record in self.stages.items()},
             }
-            write_text_atomically(self.folder / "ledger.json", json.dumps(content, indent=1))
+            write_text_atomically(self.folder / LEDGER, json.dumps(content, indent=1))
+
+    def _known_stages(self) -> dict[str, StageRecord]:
+        try:
+            return {name: StageRecord(**record) for name, record in self._read().get("stages", {}).items()}
+        except (AttributeError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{self.folder / LEDGER} is damaged or of another version of this program ({error}): give this run "
+                "another name, or delete the file, which repeats all stages"
+            ) from error
 
     def _read(self) -> dict[str, Any]:
-        path = self.folder / "ledger.json"
-        content: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+        path = self.folder / LEDGER
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
         return content
 
     def _acquire(self) -> str:
@@ -248,7 +266,11 @@ def _read_record(folder: Path, key: str) -> StageRecord | None:
     path = folder / _DONE
     if not path.is_file():
         return None
-    record = StageRecord(**json.loads(path.read_text())["record"])
+    try:
+        record = StageRecord(**json.loads(path.read_text(encoding="utf-8"))["record"])
+    except (KeyError, TypeError, ValueError) as error:
+        log.warning("%s is damaged or of another version of this program (%r): the stage is done again", path, error)
+        return None
     return record if record.key == key else None
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from matwheel.flywheel.filters import NoCrystalLeftError
 from matwheel.flywheel.fingerprint import Json
 from matwheel.flywheel.ledger import Ledger, StageResult, derive_seed
 from matwheel.flywheel.trainers import StageTrainers
@@ -59,7 +60,19 @@ class Run:
         seed = self.seed_for(purpose if purpose is not None else name)
 
         def seeded(folder: Path) -> Mapping[str, float]:
-            return work(folder, seed) if self.is_first or not alone else {}
+            if not alone:
+                return work(folder, seed)
+            useless: NoCrystalLeftError | None = None
+            metrics: Mapping[str, float] = {}
+            if self.is_first:
+                try:
+                    metrics = work(folder, seed)
+                except NoCrystalLeftError as error:  # the others must take the same way
+                    useless = error
+            useless = self.ledger.processes.broadcast(useless)
+            if useless is not None:
+                raise useless
+            return metrics
 
         result = self.ledger.run(name, seeded, config, inputs, seed)
         return replace(result, metrics=self.ledger.processes.broadcast(dict(result.metrics)))

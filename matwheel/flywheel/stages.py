@@ -23,9 +23,10 @@ from matwheel.data.module import CrystalDataModule
 from matwheel.files import replaced_when_complete, write_text_atomically
 from matwheel.flywheel.conditions import ConditionSampler
 from matwheel.flywheel.filters import Filter
-from matwheel.flywheel.trainers import BEST, StageTrainers, load_weights
+from matwheel.flywheel.trainers import BEST, StageTrainers
 from matwheel.metrics.errors import prediction_errors
 from matwheel.models.averaging import WeightAverage
+from matwheel.models.checkpoints import load_weights
 from matwheel.models.con_cdvae import ConCDVAE
 from matwheel.models.latent_prior import LatentPrior
 from matwheel.models.latents import LatentDataModule

@@ -78,12 +78,6 @@ def seed_all(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def load_weights(model: L.LightningModule, checkpoint: Path) -> None:
-    """Put the weights of a checkpoint into a model."""
-    content = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    model.load_state_dict(content["state_dict"])
-
-
 class StageTrainers:
     """Makes trainers with the accelerator, devices, strategy and precision of another one.
 

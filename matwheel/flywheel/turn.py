@@ -18,7 +18,8 @@ from matwheel.flywheel.labels import Labeller, Teacher, read_labels, write_label
 from matwheel.flywheel.ledger import StageResult
 from matwheel.flywheel.run import Run
 from matwheel.flywheel.stages import PredictorRecipe, predict_crystals, repeated_rows, train_predictor
-from matwheel.flywheel.trainers import BEST, load_weights
+from matwheel.flywheel.trainers import BEST
+from matwheel.models.checkpoints import load_weights
 
 _ATTACHED = ("log", "log_dict", "_average_model")
 """What Lightning attaches to callbacks when a trainer starts."""

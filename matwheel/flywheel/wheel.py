@@ -10,14 +10,15 @@ import lightning as L
 import numpy as np
 
 from matwheel.data.crystal import CrystalTable
-from matwheel.flywheel.arms import ArmName, Scenario
+from matwheel.flywheel.arms import ArmName, Labels, Scenario
+from matwheel.flywheel.filters import NoCrystalLeftError
 from matwheel.flywheel.results import ResultRow, write_results
 from matwheel.flywheel.rounds import RoundRow, best_round, is_exhausted, write_rounds
 from matwheel.flywheel.run import Run
 from matwheel.flywheel.stages import Baseline, evaluate_baseline
-from matwheel.flywheel.trainers import load_weights
 from matwheel.flywheel.turn import LabelledCrystals, Turn, TurnSettings
 from matwheel.metrics.drift import SetStatistics, set_statistics
+from matwheel.models.checkpoints import load_weights
 
 RESULTS = "results.csv"
 ROUNDS = "rounds.csv"
@@ -72,15 +73,37 @@ class Wheel:
             self._add(self._baseline(kind))
         for number in range(1, self.rounds + 1):
             turn = Turn(self.run, self.scenario, self.settings, number, self.turns[-1] if self.turns else None)
-            for name in self.arms:
-                if number == 1 or self.scenario.changes(name):
-                    self._add(self._arm(turn, name))
+            self._train_arms(turn)
             self.turns.append(turn)
             if self.source is None:
                 return
             self._add_round(turn, turn.synthetic(self.source))
             if is_exhausted(self._val_mae, self.patience):
                 return
+
+    def _train_arms(self, turn: Turn) -> None:
+        """Train the arms of a round; a generator without a usable crystal costs only the arms that wait for it.
+
+        Raises:
+            NoCrystalLeftError: If there is such a generator, when all other arms are in the results.
+        """
+        useless: dict[Labels, NoCrystalLeftError] = {}
+        without: list[ArmName] = []
+        for name in self.arms:
+            if turn.number > 1 and not self.scenario.changes(name):
+                continue
+            source = self.scenario.depends_on(name)
+            if source not in useless:
+                try:
+                    self._add(self._arm(turn, name))
+                    continue
+                except NoCrystalLeftError as error:
+                    assert source is not None
+                    useless[source] = error
+            without.append(name)
+        if useless:
+            first = next(iter(useless.values()))
+            raise NoCrystalLeftError(f"{first}. Round {turn.number} has no results of {', '.join(without)}")
 
     @property
     def best(self) -> Turn:

@@ -17,6 +17,7 @@ from torch import Tensor
 from matwheel.data.checks import MIN_VOLUME
 from matwheel.data.crystal import Crystal, CrystalTable, FloatArray, IntArray
 from matwheel.data.graphs import default_cache_dir
+from matwheel.data.unpacking import check_archive
 from matwheel.files import replaced_when_complete
 from matwheel.metrics.composition import composition_fingerprints
 from matwheel.metrics.pool import Pool
@@ -100,14 +101,25 @@ class Fingerprints:
         key = hashlib.sha256(f"{_FORMAT_VERSION} {_versions()} {table.fingerprint()}".encode()).hexdigest()
         path = Path(cache_dir or default_cache_dir()) / f"fingerprints-{key[:16]}.npz"
         if path.is_file():
-            with np.load(path, allow_pickle=False) as file:
-                return cls(file["structure"], composition_fingerprints(table), tuple(file["failures"].tolist()))
+            try:
+                return cls._load(path, table)
+            except Exception as error:  # damaged files fail in many ways: each means unreadable
+                log.warning("%s cannot be read (%s): the fingerprints are computed again", path, error)
         made = cls.of(table, pool, label)
         if made.known.all():
             with replaced_when_complete(path) as temporary, temporary.open("wb") as file:
                 np.savez_compressed(file, structure=made.structure, failures=np.array(made.failures, dtype=np.str_))
             log.info("cached the fingerprints of %d crystals in %s", len(table), path)
         return made
+
+    @classmethod
+    def _load(cls, path: Path, table: CrystalTable) -> Fingerprints:
+        check_archive(path)
+        with np.load(path, allow_pickle=False) as file:
+            structure, failures = file["structure"], tuple(file["failures"].tolist())
+        if structure.shape != (len(table), STRUCTURE_LENGTH) or len(failures) != len(table):
+            raise ValueError("it is of another table")
+        return cls(structure, composition_fingerprints(table), failures)
 
 
 def structure_fingerprint(crystal: Crystal) -> FloatArray:

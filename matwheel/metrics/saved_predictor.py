@@ -13,6 +13,7 @@ import yaml
 from matwheel.data.crystal import CrystalTable, FloatArray
 from matwheel.data.graphs import CrystalGraphs
 from matwheel.data.module import CrystalDataModule
+from matwheel.models.checkpoints import load_weights
 from matwheel.models.predictor import PropertyPredictor
 
 CONFIG = "config.yaml"
@@ -49,11 +50,7 @@ class SavedPredictor:
         config = config if config is not None else _find_config(checkpoint)
         options = _parse(config)
         model = options.pop("model")
-        content = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        try:
-            model.load_state_dict(content["state_dict"])
-        except (KeyError, RuntimeError) as error:
-            raise ValueError(f"{checkpoint} does not hold the predictor described in {config}: {error}") from error
+        load_weights(model, checkpoint)
         if not model.transform.fitted:
             raise ValueError(f"the predictor in {checkpoint} was never trained")
         return cls(model.eval(), options["cutoff"], options["max_neighbours"])

@@ -1,41 +1,160 @@
-"""Checkpoints: written whole, and what they hold besides weights."""
+"""Checkpoints: written whole, read without executing anything, and checked against the model they are loaded into."""
 
 from __future__ import annotations
 
 import io
+import zipfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from torch import Tensor
 
 from matwheel.files import replaced_when_complete
 
+_MODEL = "model_class"
+_SHOWN = 3  # names of weights in a message
+
 
 class WholeCheckpoints(TorchCheckpointIO):
-    """How trainers write checkpoints: complete or not at all.
-
-    Lightning's own way goes through the system's folder for temporary files, from where a move to another disk is a
-    copy that can be cut off.
-    """
+    """How trainers write and read checkpoints: complete or not at all, and never with code inside."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Write a checkpoint that replaces an earlier one when it is complete."""
-        content = io.BytesIO()
+        content = io.BytesIO()  # torch itself reports a full disk as an internal error
         torch.save(checkpoint, content)
         with replaced_when_complete(Path(path)) as temporary:
             temporary.write_bytes(content.getbuffer())
 
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """See `read_checkpoint`; whatever is asked for, only weights and plain values are loaded."""
+        return read_checkpoint(Path(path))
 
-def save_extra_state(model: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-    """Put the extra state of a model's parts, such as names of conditions, into a checkpoint about to be written.
 
-    A callback that averages weights writes the state of a copy made before the fit began, whose extra state is of then.
+def complete_checkpoint(model: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+    """Add to a checkpoint about to be written what tells it from others, and refuse weights that are not finite.
+
+    The extra state of a model's parts, such as names of conditions, is put in once more: a callback that averages
+    weights writes the state of a copy made before the fit began, whose extra state is of then.
 
     Args:
         model: Has the present state.
         checkpoint: Is changed.
+
+    Raises:
+        FloatingPointError: If a weight is not finite; earlier checkpoints stay as they are.
     """
     extra = {name: value for name, value in model.state_dict().items() if name.endswith("_extra_state")}
     checkpoint["state_dict"].update(extra)
+    checkpoint[_MODEL] = type(model).__name__
+    bad = not_finite(checkpoint["state_dict"])
+    if bad:
+        raise FloatingPointError(
+            f"training diverged: {_some(bad)} of {type(model).__name__} are not finite in epoch "
+            f"{model.trainer.current_epoch} and not saved; the checkpoint before is kept. Lower the learning rate or "
+            "clip gradients"
+        )
+
+
+def not_finite(state: Mapping[str, object]) -> list[str]:
+    """Names of the tensors that hold a number that is not finite."""
+    return [
+        name
+        for name, value in state.items()
+        if isinstance(value, Tensor) and value.is_floating_point() and not bool(torch.isfinite(value).all())
+    ]
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Content of a checkpoint, on the CPU; nothing in it is executed.
+
+    Raises:
+        ValueError: If there is no such file, or it is damaged or holds anything but weights and plain values.
+    """
+    if not path.is_file():
+        raise ValueError(f"no such checkpoint: {path}")
+    try:
+        _refuse_unpacking(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # damaged files fail in many ways: each means unreadable
+        raise ValueError(
+            f"{path} is not a checkpoint that can be read: it is cut off, damaged, of another program, or holds code, "
+            f"which is never run ({type(error).__name__}). Give another one; if it is of a stage of a flywheel, delete "
+            f"the folder {path.parent} and run the same command again, which repeats the stage"
+        ) from error
+    if not isinstance(content, dict) or not isinstance(content.get("state_dict"), Mapping):
+        raise ValueError(f"{path} holds no weights ('state_dict'): give a checkpoint that `fit` left")
+    return content
+
+
+def load_weights(model: L.LightningModule, path: Path) -> None:
+    """Put the weights of a checkpoint into a model.
+
+    Raises:
+        ValueError: If the file cannot be read, or its weights do not fit the model.
+    """
+    content = read_checkpoint(path)
+    check_fits(model, content, path)
+    model.load_state_dict(content["state_dict"])
+
+
+def check_fits(model: L.LightningModule, checkpoint: Mapping[str, Any], path: object) -> None:
+    """Accept a checkpoint of a model like this one.
+
+    Args:
+        model: Would be given the weights.
+        checkpoint: What was read.
+        path: Where from.
+
+    Raises:
+        ValueError: If it is of another class, or was made with other settings of the networks.
+    """
+    name = type(model).__name__
+    made_by = checkpoint.get(_MODEL, name)
+    if made_by != name:
+        raise ValueError(f"{path} is a checkpoint of {made_by}, not of {name}: give one of {name}, or another config")
+    own, given = model.state_dict(), checkpoint["state_dict"]
+    other_shape = [key for key in own if key in given and _shape(own[key]) != _shape(given[key])]
+    groups = {
+        "missing": [key for key in own if key not in given],
+        "unknown": [key for key in given if key not in own],
+        "of another shape": other_shape,
+    }
+    misfits = [f"{_some(keys)} are {how}" for how, keys in groups.items() if keys]
+    if misfits:
+        raise ValueError(
+            f"{path} does not fit this {name} ({'; '.join(misfits)}): use the config.yaml that was saved with it, or "
+            "a checkpoint of this config"
+        )
+
+
+def loading_trainer(model: L.LightningModule, checkpoint: Mapping[str, Any]) -> L.Trainer | None:
+    """The trainer that has read a checkpoint for a model, after `check_fits`; None where none has."""
+    trainer = model._trainer
+    if trainer is not None:
+        check_fits(model, checkpoint, trainer.ckpt_path)
+    return trainer
+
+
+def _refuse_unpacking(path: Path) -> None:
+    """Checkpoints are archives without compression: one that would grow is not torch's."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+        packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
+        if packed or sum(entry.file_size for entry in entries) > path.stat().st_size:
+            raise ValueError("the archive is compressed")
+
+
+def _shape(value: object) -> object:
+    return tuple(value.shape) if isinstance(value, Tensor) else type(value)
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"the weights {', '.join(names[:_SHOWN])}{more}"

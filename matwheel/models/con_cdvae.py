@@ -18,7 +18,8 @@ from torch_geometric.data import Batch
 from matwheel.diffusion.draws import NoiseDraws
 from matwheel.diffusion.noise import CoordinateNoise, TypeNoise, mean_over_atoms
 from matwheel.diffusion.samplers import Denoise
-from matwheel.models.checkpoints import save_extra_state
+from matwheel.models.checkpoints import complete_checkpoint, loading_trainer
+from matwheel.models.finite import check_finite
 from matwheel.models.optimisation import may_fuse, one_cycle
 from matwheel.nn.condition import ConditionEmbedding, EncodedConditions
 from matwheel.nn.heads import DecodedLatent, PropertyHead, StructureHeads
@@ -183,7 +184,18 @@ class ConCDVAE(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the names of the conditions."""
-        save_extra_state(self, checkpoint)
+        complete_checkpoint(self, checkpoint)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse weights of another model, or of one for other conditions than the data have."""
+        trainer = loading_trainer(self, checkpoint)
+        names = checkpoint["state_dict"]["condition_embedding._extra_state"]
+        data = trainer.datamodule if trainer is not None else None  # type: ignore[attr-defined]
+        if data is not None and names != data.conditions:
+            raise ValueError(
+                f"{self.trainer.ckpt_path} was trained for the conditions {names}, the data have {data.conditions}: "
+                "name the same ones as data.conditions"
+            )
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Weighted sum of all terms with fresh noise."""
@@ -254,7 +266,7 @@ class ConCDVAE(L.LightningModule):
                 -composition[batch.batch, batch.atomic_numbers - 1], batch.batch, batch.num_graphs
             ),
         }
-        self._check_finite(terms, batch)
+        check_finite(self, terms, batch.row)
         # Cells and compositions are given to the decoder as data: no gradient flows back through them.
         cells = batch.lattice if true_cells else self.lattice_scaler.cells(decoded.cell.detach(), batch.num_atoms)
         noisy_coords = self.coordinate_noise.corrupt(
@@ -270,7 +282,7 @@ class ConCDVAE(L.LightningModule):
             vectors, batch.frac_coords, noisy_coords, batch.lattice, draws.level, batch.batch
         )
         terms["type"] = self.type_noise.loss(type_logits, batch.atomic_numbers, draws.level, batch.batch)
-        self._check_finite(terms, batch)
+        check_finite(self, terms, batch.row)
         return terms, self._metrics(batch, decoded, type_logits)
 
     @torch.no_grad()
@@ -286,16 +298,3 @@ class ConCDVAE(L.LightningModule):
             "lengths_mard": ((lengths - true_lengths).abs() / true_lengths).mean(1),
             "angles_mae": (angles - true_angles).abs().mean(1),
         }
-
-    def _check_finite(self, terms: dict[str, Tensor], batch: Batch) -> None:
-        stacked = torch.stack(list(terms.values()))
-        if bool(torch.isfinite(stacked).all()):
-            return
-        name, term = next((name, term) for name, term in terms.items() if not bool(torch.isfinite(term).all()))
-        rows = batch.row[~torch.isfinite(term)]
-        data = self.trainer.datamodule  # type: ignore[attr-defined]
-        which = f"rows {rows.tolist()}" if data is None else f"crystals {', '.join(data.ids(rows))}"
-        raise FloatingPointError(
-            f"the {name} term of the loss is not finite for {which}: look at these crystals, or lower the learning "
-            "rate or clip gradients"
-        )

@@ -23,8 +23,9 @@ from matwheel.diffusion.draws import spread
 from matwheel.diffusion.latent import LatentDiffusion
 from matwheel.diffusion.random import derive_seeds, seeded_normal
 from matwheel.diffusion.samplers import Atoms, Cells, Denoise, DenoisingSampler, Sampler
-from matwheel.models.checkpoints import save_extra_state
+from matwheel.models.checkpoints import complete_checkpoint, load_weights, loading_trainer
 from matwheel.models.con_cdvae import ConCDVAE
+from matwheel.models.finite import check_finite
 from matwheel.models.latents import LatentBatch, LatentDataModule
 from matwheel.models.optimisation import may_fuse
 from matwheel.models.unpack import Provenance, unpack_crystals
@@ -102,8 +103,7 @@ class LatentPrior(L.LightningModule):
         if stage != "fit":
             return
         if self.vae_checkpoint is not None:
-            checkpoint = torch.load(self.vae_checkpoint, map_location="cpu", weights_only=True)
-            self.vae.load_state_dict(checkpoint["state_dict"])
+            load_weights(self.vae, self.vae_checkpoint)
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         if not isinstance(data, LatentDataModule):
             raise ValueError("the prior trains on latents: wrap the crystals' data module in a LatentDataModule")
@@ -121,7 +121,11 @@ class LatentPrior(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the names of the conditions."""
-        save_extra_state(self, checkpoint)
+        complete_checkpoint(self, checkpoint)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse weights of another model."""
+        loading_trainer(self, checkpoint)
 
     def training_step(self, batch: LatentBatch, batch_idx: int) -> Tensor:
         """Squared error of the predicted noise at random steps."""
@@ -143,10 +147,9 @@ class LatentPrior(L.LightningModule):
     def _loss(self, batch: LatentBatch, step: Tensor, noise: Tensor) -> Tensor:
         condition = self.condition_embedding(self.condition_embedding.encode(batch.conditions))
         predicted = self.network(self.diffusion.corrupt(batch.latents, step, noise), step, condition)
-        loss = F.mse_loss(predicted, noise)
-        if not bool(torch.isfinite(loss)):
-            raise FloatingPointError("the loss of the latent prior is not finite: lower the learning rate")
-        return loss
+        errors = F.mse_loss(predicted, noise, reduction="none").mean(1)
+        check_finite(self, {"noise": errors}, batch.row)
+        return errors.mean()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Adam on the prior; the autoencoder is frozen."""

@@ -20,11 +20,13 @@ class LatentBatch(NamedTuple):
         latents: [n, D].
         conditions: [n, C], user's units.
         position: [n] int64, place in the set.
+        row: [n] int64, row in the table of the crystals' data module, to find the id.
     """
 
     latents: Tensor
     conditions: Tensor
     position: Tensor
+    row: Tensor
 
 
 class LatentEncoder(Protocol):
@@ -65,6 +67,10 @@ class LatentDataModule(L.LightningDataModule):
         """Load the crystals."""
         self.crystals.setup(stage)
 
+    def ids(self, rows: Tensor) -> list[str]:
+        """Names of the crystals of a batch (its `row`)."""
+        return self.crystals.ids(rows)
+
     def training_statistics(self) -> TrainingStatistics:
         """Statistics of the crystals trained on."""
         return self.crystals.training_statistics()
@@ -90,10 +96,9 @@ class LatentDataModule(L.LightningDataModule):
             latents.append(encoder.encode(batch.to(encoder.device)).cpu())
             conditions.append(batch.conditions.cpu())
             rows.append(batch.row.cpu())
-        order = torch.argsort(torch.cat(rows), stable=True)
-        dataset = _Latents(
-            LatentBatch(torch.cat(latents)[order], torch.cat(conditions)[order], torch.arange(len(order)))
-        )
+        row, order = torch.sort(torch.cat(rows), stable=True)
+        position = torch.arange(len(order))
+        dataset = _Latents(LatentBatch(torch.cat(latents)[order], torch.cat(conditions)[order], position, row))
         batch_size = share(self.batch_size, self) if shuffle else self.batch_size
         return DataLoader(dataset, batch_size=batch_size, shuffle=shuffle, collate_fn=_identity)
 

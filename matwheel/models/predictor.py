@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import lightning as L
 import torch
@@ -14,8 +14,11 @@ from torch_geometric.data import Batch
 from torchmetrics import MeanAbsoluteError, MeanSquaredError, MetricCollection, R2Score
 
 from matwheel.data.targets import TargetTransform
+from matwheel.models.checkpoints import complete_checkpoint, loading_trainer
+from matwheel.models.finite import check_finite
 from matwheel.models.optimisation import may_fuse, one_cycle
 
+_TARGET = "target"
 LOSSES: dict[str, Callable[..., Tensor]] = {"mse": F.mse_loss, "l1": F.l1_loss, "huber": F.huber_loss}
 
 
@@ -74,7 +77,25 @@ class PropertyPredictor(L.LightningModule):
     def setup(self, stage: str) -> None:
         """Fit the target transform on the training set."""
         if stage == "fit":
-            self.transform.fit(self.trainer.datamodule.training_statistics().target)  # type: ignore[attr-defined]
+            self.transform.fit(self._data.training_statistics().target)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the name of the target."""
+        complete_checkpoint(self, checkpoint)
+        checkpoint[_TARGET] = getattr(self._data, "target", None)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse weights of another model, or of one for another target than the data module was told to read."""
+        trainer = loading_trainer(self, checkpoint)
+        if trainer is None:
+            return
+        trained, wanted = checkpoint.get(_TARGET), getattr(self._data, "target", None)
+        predicts_unlabelled = trainer.predicting and getattr(self._data, "target_option", None) is None
+        if None not in (trained, wanted) and trained != wanted and not predicts_unlabelled:
+            raise ValueError(
+                f"{trainer.ckpt_path} predicts {trained!r}, data.target is {wanted!r}: name the same target, or "
+                "give another checkpoint"
+            )
 
     def forward(self, batch: Batch) -> Tensor:
         """Predict the property in the user's units, [B]."""
@@ -83,12 +104,9 @@ class PropertyPredictor(L.LightningModule):
 
     def training_step(self, batch: Batch) -> Tensor:
         """Loss of one batch: the mean over crystals of weight times error."""
+        self._refuse_missing(batch, "training")
         errors = self._errors(self.network(batch), batch.target)
-        if not torch.isfinite(errors).all():
-            raise ValueError(
-                f"the training loss of {self._names(batch, ~torch.isfinite(errors))} is not finite: either their "
-                "target is missing, or training diverged and needs a lower learning rate"
-            )
+        check_finite(self, {self.loss: errors}, batch.row)
         loss: Tensor = (batch.weight * errors).mean()
         self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=batch.num_graphs)
         return loss
@@ -126,13 +144,15 @@ class PropertyPredictor(L.LightningModule):
             return optimizer
         return one_cycle(optimizer, self.learning_rate, self.trainer)
 
+    @property
+    def _data(self) -> Any:
+        return self.trainer.datamodule  # type: ignore[attr-defined]
+
     def _errors(self, scaled: Tensor, target: Tensor) -> Tensor:
         return LOSSES[self.loss](scaled, self.transform(target), reduction="none")
 
     def _evaluate(self, batch: Batch, errors: MetricCollection) -> None:
-        missing = torch.isnan(batch.target)
-        if missing.any():
-            raise ValueError(f"no target value, but part of validation or test: {self._names(batch, missing)}")
+        self._refuse_missing(batch, "validation or test")
         scaled = self.network(batch)
         loss = self._errors(scaled, batch.target).mean()
         self.log(f"{errors.prefix}loss", loss, batch_size=batch.num_graphs)
@@ -143,8 +163,13 @@ class PropertyPredictor(L.LightningModule):
         if not self.transform.fitted:
             raise ValueError("this predictor was never trained: fit it first, or give a checkpoint with --ckpt_path")
 
+    def _refuse_missing(self, batch: Batch, part: str) -> None:
+        missing = torch.isnan(batch.target)
+        if missing.any():
+            raise ValueError(f"no target value, but part of {part}: {self._names(batch, missing)}")
+
     def _names(self, batch: Batch, which: Tensor) -> str:
-        names = self.trainer.datamodule.ids(batch.row[which])  # type: ignore[attr-defined]
+        names = self._data.ids(batch.row[which])
         return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 

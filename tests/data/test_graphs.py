@@ -5,6 +5,7 @@ import torch
 from matwheel.data import graphs as graphs_module
 from matwheel.data.crystal import Crystal, CrystalTable
 from matwheel.data.graphs import CrystalGraphs
+from matwheel.files import WriteError
 
 
 def make_table(n: int = 7, seed: int = 0) -> CrystalTable:
@@ -105,9 +106,34 @@ def test_interrupted_cache_leaves_nothing_behind(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(np, "save", full_disk)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(WriteError, match=r"cannot write .*graphs-x: No space left on device; free some space"):
         graphs.save(tmp_path / "graphs-x")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "missing", "foreign", "pickle", "shorter"])
+def test_a_damaged_cache_is_built_again(tmp_path, caplog, damage):
+    table = make_table()
+    first = CrystalGraphs.cached(table, 6.0, 12, tmp_path, progress=False)
+    expected = first.dist.clone()
+    del first  # maps the files
+    file = next(tmp_path.iterdir()) / "dist.npy"
+    content = file.read_bytes()
+    match damage:
+        case "cut" | "empty":
+            file.write_bytes(content[: 0 if damage == "empty" else len(content) // 2])
+        case "missing":
+            file.unlink()
+        case "foreign":
+            file.write_bytes(b"not an array")
+        case "pickle":
+            np.save(file, np.array([{"a": 1}], dtype=object), allow_pickle=True)
+        case "shorter":
+            np.save(file, np.load(file)[:-1])
+    again = CrystalGraphs.cached(table, 6.0, 12, tmp_path, progress=False)
+    assert torch.equal(again.dist, expected)
+    assert "they are built again" in caplog.text
+    assert file.read_bytes() == content
 
 
 def test_no_crystals():

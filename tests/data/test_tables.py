@@ -2,6 +2,7 @@ import contextlib
 import csv
 import gzip
 import json
+import re
 import shutil
 
 import numpy as np
@@ -12,9 +13,15 @@ from ase.io import write as ase_write
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pymatgen.io.ase import AseAtomsAdaptor
+from pymatgen.io.cif import CifWriter
 
-from matwheel.data.checks import usable_rows
+from matwheel.data.catalogue import load
+from matwheel.data.cells import niggli_reduce
+from matwheel.data.checks import BadStructureError, usable_rows
+from matwheel.data.crystal import CrystalTable
+from matwheel.data.graphs import CrystalGraphs
 from matwheel.data.rows import LoadedTable, Reason
+from matwheel.data.structures import parse_structure
 from matwheel.data.tables import read_table
 from tests.data.samples import (
     CAESIUM_CHLORIDE,
@@ -95,6 +102,14 @@ def test_parquet(tmp_path, write):
     path = tmp_path / "table.parquet"
     pd.DataFrame(records(write=write)).to_parquet(path)
     assert_read(read_table(path))
+
+
+@pytest.fixture(scope="session")
+def real_cifs() -> list[str]:
+    """With and without symmetry."""
+    table = load("piezoelectric_tensor").table
+    structures = [table[row].to_structure() for row in (0, 300, 600, 900)]
+    return [cif(structures[0]), cif(structures[1]), *(str(CifWriter(s, symprec=0.01)) for s in structures[2:])]
 
 
 def atoms_of(structure, id, y):
@@ -398,3 +413,63 @@ def test_damaged_extxyz(tmp_path, data):
         text = text[:start] + data.draw(CELLS) + text[start + data.draw(st.integers(0, 40)) :]
     path.write_text(text, encoding="utf-8", errors="replace")
     read_or_refuse(path)
+
+
+@FUZZ
+@given(st.data())
+def test_damaged_parquet(tmp_path, data):
+    path = tmp_path / "table.parquet"
+    pd.DataFrame(records()).to_parquet(path)
+    content = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(0, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path.write_bytes(content[: data.draw(st.sampled_from([len(content), len(content) // 2, 8]))])
+    read_or_refuse(path)
+
+
+ABSURD = st.sampled_from(
+    [
+        "1e308",
+        "-1e308",
+        "1e-308",
+        "0",
+        "-0.0",
+        "nan",
+        "inf",
+        "1_000",
+        "9" * 400,
+        "\0",
+        "Qq",
+        "Fm3",
+        "\u00c5",
+        "\U0001f48e",
+    ]
+) | st.floats().map(str)
+
+
+@settings(max_examples=100, deadline=10_000)
+@given(st.data())
+def test_real_cifs_with_absurd_numbers_and_species(real_cifs, data):
+    """Words of a real file replaced one by one: what is read can be made a graph of in no time."""
+    words = re.split(r"(\s+)", data.draw(st.sampled_from(real_cifs)))
+    for _ in range(data.draw(st.integers(1, 4))):
+        words[2 * data.draw(st.integers(0, len(words) // 2 - 1))] = data.draw(ABSURD)
+    with contextlib.suppress(BadStructureError):
+        crystal = parse_structure("".join(words), "a")
+        CrystalGraphs.build(niggli_reduce(CrystalTable.from_crystals([crystal])))
+
+
+@settings(max_examples=100, deadline=10_000)
+@given(st.lists(st.floats(0.5, 500) | st.sampled_from([1e308, 1e-308]), min_size=3, max_size=3), st.data())
+def test_cells_of_any_shape_take_no_time(lengths, data):
+    angles = data.draw(st.lists(st.floats(0, 180), min_size=3, max_size=3))
+    lattice = dict(zip(("a", "b", "c", "alpha", "beta", "gamma"), [*lengths, *angles], strict=True))
+    with contextlib.suppress(BadStructureError):
+        crystal = parse_structure({"lattice": lattice, "species": ["Na"], "frac_coords": [[0, 0, 0]]}, "a")
+        CrystalGraphs.build(niggli_reduce(CrystalTable.from_crystals([crystal])))
+
+
+def test_a_cell_so_skewed_that_it_has_a_hundred_million_images_is_refused_at_once():
+    lattice = [[500, 0, 0], [499.999, 0.01, 0], [0, 300, 1]]
+    with pytest.raises(BadStructureError, match=r"so skewed that its planes are .* A apart: give the reduced cell"):
+        parse_structure({"lattice": lattice, "species": ["Na"], "frac_coords": [[0, 0, 0]]}, "a")

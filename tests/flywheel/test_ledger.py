@@ -64,6 +64,15 @@ def test_a_stage_whose_folder_is_gone_runs_again(tmp_path: Path) -> None:
     assert chain.turn() == ["samples"]
 
 
+@pytest.mark.parametrize("content", ["", "{}", '{"record": {"colour": 1}}', "[]"])
+def test_a_stage_with_a_damaged_record_runs_again(tmp_path: Path, content: str) -> None:
+    chain = Chain(tmp_path)
+    chain.turn()
+    (tmp_path / "stages" / "baseline" / "stage.json").write_text(content)
+    assert chain.turn() == ["baseline"]
+    assert chain.turn() == []
+
+
 def test_the_ledger_records_what_was_done(tmp_path: Path) -> None:
     Chain(tmp_path).turn()
     stages = json.loads((tmp_path / "ledger.json").read_text())["stages"]

@@ -13,7 +13,8 @@ from torch.utils.data.distributed import DistributedSampler
 
 from matwheel.data.module import CrystalDataModule
 from matwheel.data.splits import RandomSplit
-from matwheel.flywheel.trainers import BEST, SeededEpochs, StageTrainers, load_weights, seed_all
+from matwheel.flywheel.trainers import BEST, SeededEpochs, StageTrainers, seed_all
+from matwheel.models.checkpoints import load_weights
 from matwheel.models.predictor import PropertyPredictor
 from matwheel.nn.cgcnn import CGCNN
 from tests.small_data import write_small_table

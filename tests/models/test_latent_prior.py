@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch_geometric.data import Batch
 
 from matwheel.data.conditions import ConditionDataModule
 from matwheel.data.crystal import CrystalTable
@@ -271,6 +272,22 @@ def test_a_vae_from_a_checkpoint(tmp_path) -> None:
     data.crystals.conditions = ["gap"]
     with pytest.raises(ValueError, match="train both on the same ones"):
         quiet_trainer(max_epochs=1).fit(prior, datamodule=data)
+
+
+def test_a_loss_of_the_prior_that_is_not_finite_names_the_crystals(monkeypatch: pytest.MonkeyPatch) -> None:
+    encode = LatentPrior.encode
+
+    def encode_badly(self: LatentPrior, batch: Batch) -> torch.Tensor:
+        return torch.where((batch.row == 5)[:, None], torch.nan, encode(self, batch))
+
+    prior = toy_prior()
+    with torch.no_grad():
+        next(prior.network.parameters()).fill_(torch.nan)
+    with pytest.raises(FloatingPointError, match="the step before broke the weights"):
+        quiet_trainer(max_epochs=1).fit(prior, datamodule=LatentDataModule(ToyData()))
+    monkeypatch.setattr(LatentPrior, "encode", encode_badly)
+    with pytest.raises(FloatingPointError, match=r"the noise term .* batch 0 of epoch 0 for crystals toy-5: look at"):
+        quiet_trainer(max_epochs=1).fit(toy_prior(), datamodule=LatentDataModule(ToyData()))
 
 
 def test_the_prior_wants_latents() -> None:

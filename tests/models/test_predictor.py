@@ -3,9 +3,10 @@ from pathlib import Path
 
 import lightning as L
 import numpy as np
+import pandas as pd
 import pytest
 import torch
-from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAveraging, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from torch import nn
 
@@ -205,8 +206,50 @@ def test_a_loss_that_is_not_finite_names_the_crystals(data, tmp_path):
     data.setup("fit")
     bad = int(data.train_rows[3])
     trainer = make_trainer(tmp_path, epochs=1, enable_checkpointing=False, num_sanity_val_steps=0)
-    with pytest.raises(ValueError, match=rf"training loss of {data.table.ids[bad]} is not finite"):
+    message = rf"the l1 term .* in batch \d of epoch 0 for crystals {data.table.ids[bad]}: look at"
+    with pytest.raises(FloatingPointError, match=message):
         trainer.fit(PropertyPredictor(Diverged()), data)
+
+
+def test_a_diverging_training_keeps_the_last_good_checkpoint(data, tmp_path):
+    class Explode(Callback):
+        def on_before_optimizer_step(self, trainer, predictor, optimizer):
+            if trainer.current_epoch == 2:
+                predictor.network.embedding.weight.grad[0, 0] = torch.inf
+
+    last = ModelCheckpoint(tmp_path, "last", save_on_train_epoch_end=True, enable_version_counter=False)
+    trainer = make_trainer(tmp_path, callbacks=[last, Explode()], num_sanity_val_steps=0)
+    message = r"is not finite in batch 1 of epoch 2 .*: the step before broke the weights \(network\.embedding\.weight"
+    with pytest.raises(FloatingPointError, match=message):
+        trainer.fit(make_predictor(), data)
+    kept = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    assert kept["epoch"] == 1
+    assert all(torch.isfinite(value).all() for value in kept["state_dict"].values())
+
+
+def test_a_missing_target_is_named(data, tmp_path):
+    data.prepare_data()
+    data.setup("fit")
+    row = int(data.train_rows[3])
+    data._per_crystal["target"][row] = torch.nan
+    trainer = make_trainer(tmp_path, epochs=1, enable_checkpointing=False, num_sanity_val_steps=0)
+    with pytest.raises(ValueError, match=rf"no target value, but part of training: {data.table.ids[row]}$"):
+        trainer.fit(make_predictor(), data)
+
+
+def test_a_checkpoint_for_another_target_is_refused(data, table_path, tmp_path):
+    trainer = make_trainer(tmp_path, epochs=1)
+    trainer.fit(make_predictor(), data)
+    path = trainer.checkpoint_callback.best_model_path
+    table = pd.read_csv(table_path)
+    table.assign(z=table["y"]).to_csv(tmp_path / "both.csv", index=False)
+    other = CrystalDataModule(str(tmp_path / "both.csv"), target="z", cache_dir=tmp_path / "cache")
+    for run in (trainer.test, trainer.predict):
+        with pytest.raises(ValueError, match=r"\.ckpt predicts 'y', data\.target is 'z': name the same target"):
+            run(make_predictor(), other, ckpt_path=path)
+    table.drop(columns="y").assign(z=1.0).to_csv(tmp_path / "new.csv", index=False)  # a number that is no label
+    unlabelled = CrystalDataModule(str(tmp_path / "new.csv"), cache_dir=tmp_path / "cache")
+    assert len(trainer.predict(make_predictor(), unlabelled, ckpt_path=path)) > 0
 
 
 def test_an_untrained_predictor_is_refused(data, tmp_path):

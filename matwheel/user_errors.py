@@ -1,0 +1,43 @@
+"""What a person can mend is shown as a message, without the traceback that programmers need."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from matwheel.files import NO_SPACE
+
+TRACEBACK_VARIABLE = "MATWHEEL_TRACEBACK"
+_SPEAKERS = (__name__.partition(".")[0], "jsonargparse")  # whose messages are about what a person gave
+
+
+class UserError(Exception):
+    """Something that a person can mend, where no built-in exception says it."""
+
+
+@contextmanager
+def shown_as_messages() -> Iterator[None]:
+    """End the program with status 1 and a message where this package or the reader of options says what is wrong.
+
+    So it ends on a full disk. All other errors are programming errors and keep their traceback. With the environment
+    variable MATWHEEL_TRACEBACK set, all do.
+    """
+    try:
+        yield
+    except (ValueError, FloatingPointError, OSError, UserError) as error:
+        if os.environ.get(TRACEBACK_VARIABLE) or not _is_for_users(error):
+            raise
+        print(f"error: {error}\n(set {TRACEBACK_VARIABLE}=1 to see where it was found)", file=sys.stderr)
+        raise SystemExit(1) from error
+
+
+def _is_for_users(error: Exception) -> bool:
+    if isinstance(error, OSError) and error.errno in NO_SPACE:
+        return True
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    raised_in = frame.tb_frame.f_globals.get("__name__", "") if frame is not None else ""
+    return str(raised_in).partition(".")[0] in _SPEAKERS

@@ -1,0 +1,94 @@
+import errno
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from matwheel.data.symbols import atomic_number
+from matwheel.evaluate import main as evaluate
+from matwheel.files import WriteError
+from matwheel.fit import main
+from matwheel.flywheel.ledger import Ledger
+from matwheel.user_errors import shown_as_messages
+from tests.test_cli import PREDICTORS, QUIET, _args
+
+
+def test_what_the_package_refuses_is_a_message(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop, shown_as_messages():
+        atomic_number("Qq")
+    assert stop.value.code == 1
+    printed = capsys.readouterr().err
+    assert printed.startswith("error: ")
+    assert "Qq" in printed
+    assert printed.count("\n") == 2
+
+
+def test_a_full_disk_is_a_message_wherever_it_shows(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit), shown_as_messages():
+        raise OSError(errno.ENOSPC, "No space left on device", "metrics.csv")
+    assert "No space left on device: 'metrics.csv'" in capsys.readouterr().err
+
+
+def test_programming_errors_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    for error in (ValueError("of another library"), OSError(errno.ENOENT, "x"), RuntimeError("x"), WriteError("x")):
+        with pytest.raises(type(error)), shown_as_messages():
+            raise error
+    monkeypatch.setenv("MATWHEEL_TRACEBACK", "1")
+    with pytest.raises(ValueError, match="Qq"), shown_as_messages():
+        atomic_number("Qq")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--data.dataset", "none.csv"], "there is no data set and no file or folder 'none.csv'"),
+        (["--data.target", "nothing"], "mp_poly_total has no numeric property 'nothing'"),
+        (["--data.split", "RandomSplit", "--data.split.val", "2"], "must not be negative nor exceed 1 in sum"),
+        (["--ckpt_path", "none.ckpt"], "no such checkpoint: none.ckpt"),
+        (["--ckpt_path", "random.ckpt"], "random.ckpt is not a checkpoint that can be read"),
+        (["--data.dataset", "bomb.csv.gz"], "bomb.csv.gz unpacks to more than 0.001 GB: if you trust it"),
+    ],
+)
+def test_the_command_line_ends_with_a_message(
+    options: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    import gzip
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["fit"])
+    monkeypatch.setenv("MATWHEEL_MAX_UNPACKED_GB", "0.001")
+    Path("random.ckpt").write_bytes(bytes(range(256)))
+    Path("bomb.csv.gz").write_bytes(gzip.compress(bytes(2_000_000)))
+    cache = ["--data.cache_dir", str(tmp_path / "cache"), "--trainer.accelerator", "cpu"]
+    with pytest.raises(SystemExit) as stop:
+        main([*_args("test", PREDICTORS[0]), *QUIET, *cache, *options])
+    assert stop.value.code in (1, 2)  # 2: refused while the options are read
+    printed = capsys.readouterr().err
+    assert message in printed
+    assert "Traceback" not in printed
+
+
+def test_evaluate_ends_with_a_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "made.json").write_text(json.dumps([{"structure": ""}]))
+    with pytest.raises(SystemExit) as stop:
+        evaluate([str(tmp_path / "made.json"), "--reference", "mp_poly_total"])
+    assert stop.value.code == 1
+    assert "no usable row in" in capsys.readouterr().err
+
+
+def test_a_run_in_use_is_a_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with Ledger(tmp_path):
+        with pytest.raises(SystemExit), shown_as_messages():
+            Ledger(tmp_path).__enter__()
+        assert "is in use by process" in capsys.readouterr().err
+    (tmp_path / "ledger.json").write_text('{"stages": {"a": {"status": "finished"}}}')
+    for content in ('{"stages": {"a": {"status": "finished"}}}', "{", "[]"):
+        (tmp_path / "ledger.json").write_text(content)
+        with pytest.raises(SystemExit), shown_as_messages():
+            Ledger(tmp_path).__enter__()
+        assert "is damaged or of another version" in capsys.readouterr().err
