@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from matwheel.data.crystal import Crystal, CrystalTable
-from matwheel.flywheel.filters import BasicFilter
+from matwheel.flywheel.filters import BasicFilter, FilterStep
 from matwheel.flywheel.fingerprint import describe
 from matwheel.flywheel.generation import _NOT_OF_FILTER
 from matwheel.flywheel.stages import filter_crystals
@@ -14,7 +14,7 @@ from matwheel.flywheel.verifier import Verifier
 from matwheel.metrics.pool import Pool
 from matwheel.metrics.relaxation import RelaxationSettings
 from tests.metrics.crystals import POOL, rock_salt
-from tests.metrics.toy_potential import FAILS, RESTS, Springs
+from tests.metrics.toy_potential import FAILS, Springs
 
 LOOSE = BasicFilter(composition=False)
 REAL = CrystalTable.from_crystals(
@@ -88,19 +88,23 @@ def test_two_samples_that_relax_to_one_crystal_are_one() -> None:
 
 
 def test_crystals_of_unusual_energy_are_removed() -> None:
-    # Helium has no energy by this potential, the others are bound: nothing real is so high.
-    samples = _samples(rock_salt(37, 17, 5.0), rock_salt(RESTS, 17, 5.0), rock_salt(FAILS, 17, 5.0))
-    verifier = _verifier(relaxation=None, energy_quantile=1.0, basic=BasicFilter(composition=False, duplicates=False))
+    samples = _samples(rock_salt(37, 17, 5.0), rock_salt(FAILS, 17, 5.0), rock_salt(37, 17, 9.0))
     known = CrystalTable.concatenate([REAL, samples])  # earlier synthetic crystals do not say what is usual
-    result = verifier.apply(samples, known)
-    energy = result.steps[-1]
-    assert (energy.name, energy.before, energy.failures) == ("energy", 3, {"no neon": 1})
-    assert energy.numbers["real_without_energy"] == 0
-    generous = _verifier(relaxation=None, energy_margin=1e3).apply(samples, known)
-    assert generous.crystals.ids.tolist() == ["syn-0", "syn-1"]
-    strict = _verifier(relaxation=None, energy_margin=-1e3).apply(samples, known)
-    assert len(strict.crystals) == 0
-    assert strict.steps[-1].numbers["threshold"] < -990
+
+    def energy_step(margin: float) -> tuple[list[str], FilterStep]:
+        basic = BasicFilter(composition=False, duplicates=False)
+        verifier = _verifier(basic=basic, relaxation=None, energy_quantile=1.0, energy_margin=margin)
+        result = verifier.apply(samples, known)
+        return result.crystals.ids.tolist(), result.steps[-1]
+
+    kept, step = energy_step(0.2)
+    assert kept == ["syn-0"]  # the last one's atoms are too far apart to be bound
+    assert (step.name, step.before, step.after, step.failures) == ("energy", 3, 1, {"no neon": 1})
+    assert step.numbers["real_without_energy"] == 0
+    kept, generous = energy_step(1e3)
+    assert kept == ["syn-0", "syn-2"]
+    assert generous.numbers["threshold"] == pytest.approx(step.numbers["threshold"] + 999.8)
+    assert energy_step(-1e3)[0] == []
 
 
 def test_nothing_comes_of_nothing() -> None:

@@ -15,9 +15,8 @@ pytest.importorskip("chgnet", reason='needs the optional dependencies: pip insta
 def _strained() -> Crystal:
     salt = rock_salt()
     strain = np.array([[0.02, 0.01, 0], [0.01, -0.02, 0.015], [0, 0.015, 0.03]])
-    return replace(
-        salt, lattice=salt.lattice @ (np.eye(3) + strain), frac_coords=salt.frac_coords + [[0, 0, 0.02], [0] * 3]
-    )
+    moved = salt.frac_coords + np.array([[0.0, 0.0, 0.02], [0.0, 0.0, 0.0]])
+    return replace(salt, lattice=salt.lattice @ (np.eye(3) + strain), frac_coords=moved)
 
 
 def test_energy_forces_and_virial_are_those_of_the_package() -> None:

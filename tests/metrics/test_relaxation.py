@@ -24,18 +24,18 @@ def _strained(seed: int) -> Crystal:
 
 
 def test_relaxation_goes_downhill_to_rest_whatever_the_orientation() -> None:
-    crystals = [_strained(seed) for seed in range(4)]
+    crystals = [_strained(seed) for seed in range(2)]
     crystals += [moved(crystal, np.random.default_rng(7)) for crystal in crystals]
     table = table_of(*crystals)
-    settings = RelaxationSettings(max_steps=300, max_force=0.01)
+    settings = RelaxationSettings(max_steps=150, max_force=0.02)
     relaxed = [outcome.value for outcome in relax(table, SPRINGS, settings, POOL)]
-    assert all(one is not None and one.force < 0.01 and 0 < one.steps < 300 for one in relaxed)
+    assert all(one is not None and one.force < 0.02 and 0 < one.steps < 150 for one in relaxed)
     before = energies(table, SPRINGS, POOL).per_atom
     after = energies(CrystalTable.from_crystals([one.crystal for one in relaxed]), SPRINGS, POOL).per_atom
     drop = np.array([one.energy_drop for one in relaxed])
-    assert (drop > 0.01).all()
+    assert (drop > 0.005).all()
     np.testing.assert_allclose(before - after, drop, atol=1e-9)
-    np.testing.assert_allclose(drop[:4], drop[4:], atol=1e-3)
+    np.testing.assert_allclose(drop[:2], drop[2:], atol=1e-3)
     assert [one.crystal.id for one in relaxed] == table.ids.tolist()
 
 
@@ -56,7 +56,7 @@ def test_a_fixed_cell_stays_and_so_does_a_crystal_at_rest() -> None:
 def test_only_the_crystal_to_blame_is_lost() -> None:
     troubles = [rock_salt(11, number, 5.0) for number in (17, FAILS, STALLS, 35, DIES)]
     thin = Crystal("thin", np.diag([3.0, 3.0, 0.1]), np.zeros((1, 3)), np.array([11]))
-    outcomes = relax(table_of(*troubles, thin), SPRINGS, RelaxationSettings(max_steps=2), Pool(1, timeout=2.0))
+    outcomes = relax(table_of(*troubles, thin), SPRINGS, RelaxationSettings(max_steps=2), Pool(1, timeout=1.0))
     assert [outcome.failure for outcome in outcomes] == ["", "no neon", TIME_OUT, "", CRASH, "the cell collapsed"]
     found = energies(table_of(*troubles[:2]), SPRINGS, POOL)
     assert found.failures == ("", "no neon")

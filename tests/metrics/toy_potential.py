@@ -36,7 +36,7 @@ class Springs(Potential):
         ]
 
     def reference_energy(self, atomic_numbers: IntArray) -> float:
-        return -0.1 * float(atomic_numbers.sum())
+        return -0.001 * float(atomic_numbers.sum())
 
     def _point(self, crystal: Crystal) -> EnergyPoint:
         if RESTS in crystal.atomic_numbers:
