@@ -26,6 +26,8 @@ from torch import nn
 
 # Classes can be named without their module in YAML and on the command line once they are imported.
 import matwheel.flywheel.callback
+import matwheel.flywheel.substitution
+import matwheel.flywheel.verifier
 import matwheel.models.latent_prior
 import matwheel.models.predictor  # noqa: F401
 from matwheel.data.conditions import ConditionDataModule

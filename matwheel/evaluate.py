@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jsonargparse import ArgumentParser, Namespace
@@ -26,6 +26,8 @@ from matwheel.metrics.fingerprints import Fingerprints
 from matwheel.metrics.generated import read_generated
 from matwheel.metrics.matching import MatchTolerances
 from matwheel.metrics.pool import Pool
+from matwheel.metrics.potential import CHGNet
+from matwheel.metrics.relaxation import RelaxationSettings
 from matwheel.metrics.saved_predictor import SavedPredictor
 from matwheel.user_errors import shown_as_messages
 
@@ -53,9 +55,9 @@ def main(args: Sequence[str] | None = None) -> None:
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(
         prog="python -m matwheel.evaluate",
-        description="Judge generated crystals: validity, coverage, uniqueness, novelty, memorisation, symmetry and, "
-        "with a predictor, whether they meet the conditions that were asked for. Prints a table and writes "
-        f"{STRUCTURES} (one row per crystal) and {METRICS}.",
+        description="Judge generated crystals: validity, coverage, uniqueness, novelty, memorisation, symmetry, with a "
+        "potential stability and, with a predictor, whether they meet the conditions that were asked for. Prints a "
+        f"table and writes {STRUCTURES} (one row per crystal) and {METRICS}.",
     )
     parser.add_argument(
         "generated",
@@ -90,6 +92,13 @@ def _parser() -> ArgumentParser:
         default=None,
         help=f"Column with the values asked for; by default the one that begins with {_CONDITION_PREFIX}.",
     )
+    parser.add_argument(
+        "--potential",
+        type=Literal["chgnet"] | None,
+        default=None,
+        help="Pretrained potential that says how stable the crystals are; about 1 s per crystal and processor.",
+    )
+    parser.add_class_arguments(RelaxationSettings, "relaxation")
     parser.add_argument("--min_distance", type=float, default=0.5, help="A; a closer pair of atoms is invalid.")
     parser.add_class_arguments(CoverageCutoffs, "cutoffs")
     parser.add_class_arguments(MatchTolerances, "tolerances")
@@ -108,7 +117,9 @@ def _run(options: Namespace) -> None:
     cutoffs, tolerances = CoverageCutoffs(**vars(options.cutoffs)), MatchTolerances(**vars(options.tolerances))
     symmetry, pool = SpaceGroup(**vars(options.symmetry)), Pool(**vars(options.pool))
     fingerprints = Fingerprints.cached(reference.table, pool, options.cache_dir)
-    settings = Settings(cutoffs, tolerances, options.min_distance, (symmetry,))
+    potential = CHGNet() if options.potential == "chgnet" else None
+    relaxation = RelaxationSettings(**vars(options.relaxation))
+    settings = Settings(cutoffs, tolerances, options.min_distance, (symmetry,), potential, relaxation)
     evaluation = evaluate(generated, reference.table, fingerprints, settings, pool, judges)
     record = {
         "generated": {
@@ -127,6 +138,7 @@ def _run(options: Namespace) -> None:
             "symmetry": asdict(symmetry),
             "min_distance": options.min_distance,
             "timeout": pool.timeout,
+            "potential": None if potential is None else {"chgnet": potential.version, **asdict(relaxation)},
             "predictors": [str(path) for path in options.predictor],
         },
         "versions": {name: version(name) for name in _PACKAGES},

@@ -172,6 +172,18 @@ def merge_samples(folder: Path, cif: bool = True) -> CrystalTable:
     samples = CrystalTable.concatenate([CrystalTable.load(part) for part in _parts(folder)])
     index = [json.loads(origin)["index"] for origin in samples.origins]
     samples = samples.take(np.argsort(index, kind="stable"))
+    write_samples(folder, samples, cif)
+    return samples
+
+
+def write_samples(folder: Path, samples: CrystalTable, cif: bool = True) -> None:
+    """Write synthetic crystals in all formats.
+
+    Args:
+        folder: Where to; created if missing.
+        samples: The crystals.
+        cif: Write a CIF file for every crystal.
+    """
     table = describe_samples(samples)
     with replaced_when_complete(folder / SAMPLES) as temporary:
         samples.save(temporary)
@@ -181,11 +193,10 @@ def merge_samples(folder: Path, cif: bool = True) -> CrystalTable:
     if cif:
         _write_cifs(folder / CIF_FOLDER, samples)
     log.info("%d samples in %s, %d of them valid", len(samples), folder, int(table["valid"].sum()))
-    return samples
 
 
 def describe_samples(samples: CrystalTable) -> pd.DataFrame:
-    """A row per generated crystal: id, index, seed, conditions, formula, cell and validity."""
+    """A row per generated crystal: id, index, seed, conditions, formula, cell, validity and what it was made by."""
     origins = [json.loads(origin) for origin in samples.origins]
     structure = structure_validity(samples)
     composition = composition_validity(samples)
@@ -206,6 +217,7 @@ def describe_samples(samples: CrystalTable) -> pd.DataFrame:
             "composition_valid": composition,
             "valid": structure.valid & composition,
             "generator": [origin["generator"] for origin in origins],
+            **({"parent": [origin["parent"] for origin in origins]} if origins and "parent" in origins[0] else {}),
             "round": [origin["round"] for origin in origins],
         }
     )

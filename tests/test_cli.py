@@ -31,6 +31,7 @@ SMALL_GENERATOR = {
     "decoder": {"latent_dim": 24, "hidden": 8, "num_blocks": 1, "num_radial": 4},
     "condition_embedding": {"num_points": 4, "feature_dim": 8, "out_dim": 8},
 }
+SMALL_FILTER = {"filter.structure": "false", "filter.composition": "false", "filter.min_angle": 1}
 SMALL_WHEEL = {
     **{f"generator.{part}.{name}": n for part, sizes in SMALL_GENERATOR.items() for name, n in sizes.items()},
     "generator.latent_dim": 16,
@@ -39,9 +40,7 @@ SMALL_WHEEL = {
     "generator_fit.max_epochs": 1,
     "prior_fit.max_epochs": 1,
     "prior.sampler.num_steps": 3,
-    "filter.structure": "false",
-    "filter.composition": "false",
-    "filter.min_angle": 1,
+    **SMALL_FILTER,
 }
 
 
@@ -147,7 +146,8 @@ def test_generator_prior_and_samples(config: Path, prior: Path, small_data: list
 
 @pytest.mark.parametrize("config", WHEELS, ids=lambda path: path.name)
 def test_flywheel(config: Path, small_data: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    small = [part for name, value in SMALL_WHEEL.items() for part in (f"--trainer.callbacks.{name}", str(value))]
+    options = SMALL_WHEEL if config.stem in ("full", "semi") else SMALL_FILTER
+    small = [part for name, value in options.items() for part in (f"--trainer.callbacks.{name}", str(value))]
     main([*_args("fit", config), *small_data, *SHORT, *small])
     run = Path("runs/small-flywheel")
     assert (run / "results.csv").is_file()
@@ -161,6 +161,40 @@ def test_the_semi_supervised_wheel_has_the_networks_and_schedules_of_the_full_on
     assert semi["data"]["init_args"].pop("batch_size") < full["data"]["init_args"].pop("batch_size")
     assert semi["trainer"]["callbacks"][-1]["init_args"].pop("pseudo_labeller")
     assert semi == full
+
+
+@pytest.mark.parametrize("name", ["substitution", "jitter"])
+def test_a_wheel_without_a_generator_is_the_full_one_otherwise(name: str) -> None:
+    full, other = (yaml.safe_load((CONFIGS / "flywheel" / f"{stem}.yaml").read_text()) for stem in ("full", name))
+    wheels = [content["trainer"]["callbacks"].pop() for content in (full, other)]
+    assert full == other
+    assert set(wheels[1]["init_args"]) == {"source", "filter", "labeller", "synthetic_ratio"}
+
+
+def test_the_parts_of_a_verifier_are_options(capsys: pytest.CaptureFixture[str]) -> None:
+    options = {
+        "filter": "Verifier",
+        "filter.basic": "BasicFilter",
+        "filter.basic.composition": "false",
+        "filter.relaxation.max_steps": "30",
+        "filter.relaxation.fixed_cell": "true",
+        "filter.potential": "CHGNet",
+        "filter.potential.version": "r2scan",
+        "source": "IonSubstitution",
+        "agreement": "LabelAgreement",
+        "agreement.max_spread": "0.4",
+    }
+    given = [part for name, value in options.items() for part in (f"--trainer.callbacks.{name}", value)]
+    with pytest.raises(SystemExit) as stop:
+        main([*_args("fit", CONFIGS / "flywheel" / "full.yaml"), *given, "--print_config"])
+    assert stop.value.code == 0
+    wheel = yaml.safe_load(capsys.readouterr().out)["trainer"]["callbacks"][-1]["init_args"]
+    parts = wheel["filter"]["init_args"]
+    assert parts["basic"]["init_args"]["composition"] is False
+    assert (parts["relaxation"]["max_steps"], parts["relaxation"]["fixed_cell"]) == (30, True)
+    assert parts["potential"]["init_args"] == {"version": "r2scan"}
+    assert wheel["source"]["class_path"].endswith("IonSubstitution")
+    assert wheel["agreement"]["init_args"]["max_spread"] == 0.4
 
 
 def test_tracking_offline_beside_the_metrics_table(small_data: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -167,6 +167,20 @@ def test_conditions_are_judged_by_a_predictor(
         _expect_error(files, options, message, capsys)
 
 
+def test_stability_by_a_potential(files: dict[str, Path]) -> None:
+    pytest.importorskip("chgnet", reason='needs the optional dependencies: pip install "matwheel[potentials]"')
+    table, record = _evaluate(files, "--potential", "chgnet", "--relaxation.max_steps", "3")
+    assert record["settings"]["potential"]["chgnet"] == "0.3.0"
+    assert record["settings"]["potential"]["max_steps"] == 3
+    sane = table["structure_valid"].eq(True)
+    for column in ("energy_excess", "relaxed_energy_excess", "energy_drop"):
+        assert table[column].notna().tolist() == sane.tolist()
+    assert table["energy_excess"][0] == pytest.approx(table["energy_excess"][3], abs=1e-4)  # a supercell
+    figures = _figures(record)
+    assert figures["usual energy excess"][1] == figures["usual relaxed energy excess"][1] == 7
+    assert figures["median energy lost in relaxation"] == (None, 7)
+
+
 def test_errors_say_what_to_do(files: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
     _expect_error(files, ["--reference", "mp_poly_totl"], "did you mean 'mp_poly_total'", capsys)
     _expect_error(files, ["--cutoffs.structure", "-1"], "cut-offs must be above 0", capsys)

@@ -23,16 +23,18 @@ from lightning.pytorch.cli import SaveConfigCallback
 
 from matwheel.data.catalogue import DATASETS
 from matwheel.data.module import CrystalDataModule
+from matwheel.flywheel.agreement import LabelAgreement
 from matwheel.flywheel.arms import DEFAULT_ARMS, ArmName, Scenario
 from matwheel.flywheel.conditions import ConditionSampler, KernelDensity
 from matwheel.flywheel.filters import BasicFilter, Filter, NoCrystalLeftError
-from matwheel.flywheel.generation import GeneratorRecipe
+from matwheel.flywheel.generation import GenerationSettings, GeneratorRecipe
 from matwheel.flywheel.interruption import interruptible
 from matwheel.flywheel.labels import ConditionLabels, Labeller, PredictorLabels
 from matwheel.flywheel.ledger import Ledger
 from matwheel.flywheel.processes import Processes
 from matwheel.flywheel.results import ResultRow
 from matwheel.flywheel.run import Run
+from matwheel.flywheel.sources import CrystalSource
 from matwheel.flywheel.stages import Baseline, FitSettings, PredictorRecipe
 from matwheel.flywheel.trainers import StageTrainers, seed_all
 from matwheel.flywheel.turn import TurnSettings
@@ -64,12 +66,16 @@ class Flywheel(Callback):
     without a label is not looked at, save by the arm `S+G_true`; conditions other than it are taken to be known.
 
     Args:
-        generator: The conditional autoencoder.
+        generator: The conditional autoencoder; needed unless there is a `source`.
         prior: Makes the latent prior of an autoencoder.
         generator_fit: How the autoencoder is trained.
         prior_fit: How the prior is trained.
         conditions: Which condition values are asked for; distributed as the generator's training labels by default.
+        source: Makes the crystals in place of a trained generator, as the baseline that one must beat: ion substitution
+            or strain and jitter of the training crystals. `generator`, `prior`, their training and `conditions` are not
+            used then: the conditions of a crystal are the values of its parent.
         filter: Which synthetic crystals are used; valid ones without copies by default.
+        agreement: On which of these the teaching predictors must agree; not asked by default.
         labeller: Where the labels of synthetic crystals come from; the condition by default.
         pseudo_labeller: Where the labels of unlabelled real crystals come from; the teaching predictors by default.
         num_teachers: Predictors, trained under different seeds, whose mean teaches where predictors label.
@@ -92,12 +98,14 @@ class Flywheel(Callback):
 
     def __init__(
         self,
-        generator: ConCDVAE,
+        generator: ConCDVAE | None = None,
         prior: Callable[[ConCDVAE], LatentPrior] = LatentPrior,
         generator_fit: FitSettings = _DEFAULT_FIT,
         prior_fit: FitSettings = _DEFAULT_FIT,
         conditions: ConditionSampler | None = None,
+        source: CrystalSource | None = None,
         filter: Filter | None = None,
+        agreement: LabelAgreement | None = None,
         labeller: Labeller | None = None,
         pseudo_labeller: Labeller | None = None,
         num_teachers: int = 1,
@@ -112,6 +120,10 @@ class Flywheel(Callback):
         keep_crystals: bool = False,
         folder: Path | None = None,
     ) -> None:
+        if generator is None and source is None:
+            raise ValueError("the flywheel needs a generator, or a source of crystals instead")
+        if source is not None and continue_generator:
+            raise ValueError("there is no generator to continue: a source makes the crystals")
         if synthetic_ratio <= 0:
             raise ValueError(f"synthetic_ratio must be positive, not {synthetic_ratio}")
         if arms is not None and not arms:
@@ -125,6 +137,8 @@ class Flywheel(Callback):
         self.generator_fit = generator_fit
         self.prior_fit = prior_fit
         self.conditions = conditions if conditions is not None else KernelDensity()
+        self.source = source
+        self.agreement = agreement
         self.filter = filter if filter is not None else BasicFilter()
         self.labeller = labeller if labeller is not None else ConditionLabels()
         self.pseudo_labeller = pseudo_labeller if pseudo_labeller is not None else PredictorLabels()
@@ -199,21 +213,12 @@ class Flywheel(Callback):
     ) -> Wheel:
         scenario = Scenario(data)
         arms = self.arms if self.arms is not None else DEFAULT_ARMS[scenario.name]
-        seed_all(run.seed_for("prior weights"))
-        generation = GeneratorRecipe(
-            generator=self.generator,
-            prior=self.prior(copy.deepcopy(self.generator)),
-            generator_fit=self.generator_fit,
-            prior_fit=self.prior_fit,
-            conditions=self.conditions,
-            filter=self.filter,
-            synthetic_ratio=self.synthetic_ratio,
-            chunk_size=self.chunk_size,
-        )
+        source = self.source if self.source is not None else self._generator_recipe(run)
         settings = TurnSettings(
-            generation=generation,
+            generation=GenerationSettings(source, self.filter, self.synthetic_ratio),
             model=copy.deepcopy(model),
             recipe=recipe,
+            agreement=self.agreement,
             labeller=self.labeller,
             pseudo_labeller=self.pseudo_labeller,
             num_teachers=self.num_teachers,
@@ -223,6 +228,18 @@ class Flywheel(Callback):
             last_arm=arms[-1],
         )
         return Wheel(run, scenario, settings, arms, self.baselines, self.rounds, self.patience)
+
+    def _generator_recipe(self, run: Run) -> GeneratorRecipe:
+        assert self.generator is not None
+        seed_all(run.seed_for("prior weights"))
+        return GeneratorRecipe(
+            generator=self.generator,
+            prior=self.prior(copy.deepcopy(self.generator)),
+            generator_fit=self.generator_fit,
+            prior_fit=self.prior_fit,
+            conditions=self.conditions,
+            chunk_size=self.chunk_size,
+        )
 
     def _spin(self, wheel: Wheel) -> None:
         try:

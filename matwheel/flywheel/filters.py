@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from matwheel.data.crystal import CrystalTable, FloatArray, IntArray
+from matwheel.data.crystal import CrystalTable, FloatArray
 from matwheel.metrics.validity import (
     BoolArray,
     composition_validity,
@@ -36,11 +38,30 @@ class FilterStep:
         name: What was asked for.
         before: Crystals that came in.
         after: Crystals that passed.
+        failures: Why crystals could not be judged, with how many; they do not pass.
+        numbers: What else is worth knowing, such as the threshold.
     """
 
     name: str
     before: int
     after: int
+    failures: Mapping[str, int] = field(default_factory=dict)
+    numbers: Mapping[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls, name: str, passed: BoolArray, failures: Sequence[str] = (), numbers: Mapping[str, float] | None = None
+    ) -> FilterStep:
+        """Count.
+
+        Args:
+            name: What was asked for.
+            passed: [n], of the crystals that came in.
+            failures: Why each could not be judged; empty texts are none.
+            numbers: See the class.
+        """
+        counts = dict(Counter(failure for failure in failures if failure).most_common())
+        return cls(name, len(passed), int(passed.sum()), counts, numbers or {})
 
     @property
     def rate(self) -> float:
@@ -53,14 +74,14 @@ class FilterStep:
 
 @dataclass(frozen=True)
 class FilterResult:
-    """Which crystals passed.
+    """What passed.
 
     Attributes:
-        rows: Rows of the table that passed all steps.
+        crystals: The crystals that passed all steps, as they are to be used: with ids and properties of the samples.
         steps: Each step in order.
     """
 
-    rows: IntArray
+    crystals: CrystalTable
     steps: tuple[FilterStep, ...]
 
     def __str__(self) -> str:
@@ -72,7 +93,7 @@ class FilterResult:
         Raises:
             NoCrystalLeftError: If nothing passed, with the rate of each step.
         """
-        if not len(self.rows):
+        if not len(self.crystals):
             raise NoCrystalLeftError(
                 f"no generated crystal passed the filter ({self}): train the generator longer, sample more, "
                 "or relax the step where they fail"
@@ -80,7 +101,7 @@ class FilterResult:
 
 
 class Filter(ABC):
-    """Decides which synthetic crystals are used."""
+    """Decides which synthetic crystals are used, and in which shape."""
 
     @abstractmethod
     def apply(self, samples: CrystalTable, training: CrystalTable) -> FilterResult:
@@ -88,7 +109,7 @@ class Filter(ABC):
 
         Args:
             samples: Generated crystals.
-            training: Crystals the generator was trained on.
+            training: Crystals the generator was trained on, and synthetic ones that are in use already.
         """
 
 
@@ -134,24 +155,22 @@ class BasicFilter(Filter):
 
     def apply(self, samples: CrystalTable, training: CrystalTable) -> FilterResult:
         """See `Filter.apply`; steps: cell, structure, composition, unique, novel."""
-        rows = np.arange(len(samples))
         steps = []
 
         def keep(name: str, passed: BoolArray) -> None:
-            nonlocal rows
-            steps.append(FilterStep(name, len(rows), int(passed.sum())))
-            rows = rows[passed]
+            nonlocal samples
+            steps.append(FilterStep.of(name, passed))
+            samples = samples.take(np.flatnonzero(passed))
 
         keep("cell", self._sane_cells(samples.lattices))
         if self.structure:
-            validity = structure_validity(samples.take(rows), self.min_distance, self.min_volume)
-            keep("structure", validity.valid)
+            keep("structure", structure_validity(samples, self.min_distance, self.min_volume).valid)
         if self.composition:
-            keep("composition", composition_validity(samples.take(rows)))
+            keep("composition", composition_validity(samples))
         if self.duplicates:
-            keep("unique", self._unique(samples.take(rows)))
-            keep("novel", self._novel(samples.take(rows), training))
-        return FilterResult(rows, tuple(steps))
+            keep("unique", self._unique(samples))
+            keep("novel", self._novel(samples, training))
+        return FilterResult(samples, tuple(steps))
 
     def _sane_cells(self, lattices: FloatArray) -> BoolArray:
         finite: BoolArray = np.asarray(np.isfinite(lattices).all(axis=(1, 2)))

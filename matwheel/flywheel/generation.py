@@ -1,8 +1,9 @@
-"""From real crystals to synthetic ones: a generator, its prior, conditions, samples and those that pass the filter."""
+"""From real crystals to synthetic ones: samples of a trained generator or of a cheaper source, then the filter."""
 
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,10 +16,12 @@ from matwheel.flywheel.filters import Filter
 from matwheel.flywheel.fingerprint import Json, data_fingerprint, describe
 from matwheel.flywheel.ledger import StageResult
 from matwheel.flywheel.run import Run, Work
+from matwheel.flywheel.sources import CrystalSource
 from matwheel.flywheel.stages import (
     CONDITIONS,
     CRYSTALS,
     FitSettings,
+    derive_crystals,
     draw_conditions,
     filter_crystals,
     sample_crystals,
@@ -32,13 +35,15 @@ from matwheel.models.latent_prior import LatentPrior
 from matwheel.models.unpack import Provenance
 from matwheel.writers import SAMPLES
 
+_NOT_OF_FILTER = ("processes", "progress")
+"""Settings of a filter's pool that its result does not depend on."""
 _NOT_OF_PRIOR = ("vae", "vae_checkpoint", "sampler", "oversample", "max_atoms_per_batch", "provenance")
 """Parts of a prior that its training does not depend on, or that are inputs of the stage."""
 
 
 @dataclass(frozen=True)
 class GeneratorRecipe:
-    """How synthetic crystals are made.
+    """How crystals are made by a trained generator.
 
     Attributes:
         generator: The conditional autoencoder, untrained; it is copied before use.
@@ -46,8 +51,6 @@ class GeneratorRecipe:
         generator_fit: How the autoencoder is trained.
         prior_fit: How the prior is trained.
         conditions: Which condition values are asked for.
-        filter: Which crystals are used.
-        synthetic_ratio: Crystals generated per real crystal that the generator was trained on.
         chunk_size: Crystals generated at a time.
     """
 
@@ -56,42 +59,154 @@ class GeneratorRecipe:
     generator_fit: FitSettings
     prior_fit: FitSettings
     conditions: ConditionSampler
-    filter: Filter
-    synthetic_ratio: float
     chunk_size: int
 
 
-class Generation:
+@dataclass(frozen=True)
+class GenerationSettings:
+    """How synthetic crystals are made and chosen.
+
+    Attributes:
+        source: What makes them.
+        filter: Which are used.
+        ratio: Crystals made per real crystal they are made from, before filtering.
+    """
+
+    source: GeneratorRecipe | CrystalSource
+    filter: Filter
+    ratio: float
+
+
+class Generation(ABC):
     """The stages that make the synthetic crystals of one round; each is run when its result is first asked for.
 
     Args:
         run: Runs the stages.
-        recipe: How.
-        data: What the generator is trained on; its labels are the conditions.
+        settings: How.
+        data: What the crystals are made from; its labels are the conditions.
         round: Turn of the wheel, from 1.
         suffix: Tells the stages from those of other generations.
-        start: Generation from whose weights the training of generator and prior starts; untrained ones by default.
         kept: Generation whose crystals are kept beside the new ones; none by default.
     """
 
     def __init__(
         self,
         run: Run,
-        recipe: GeneratorRecipe,
+        settings: GenerationSettings,
         data: CrystalDataModule,
         round: int,
         suffix: str = "",
-        start: Generation | None = None,
         kept: Generation | None = None,
     ) -> None:
         self.run = run
-        self.recipe = recipe
+        self.settings = settings
         self.data = data
         self.data_key = data_fingerprint(data)
         self.round = round
         self.suffix = suffix
-        self.start = start
         self.kept = kept
+
+    @property
+    @abstractmethod
+    def samples(self) -> StageResult:
+        """All that was made."""
+
+    @cached_property
+    def crystals(self) -> StageResult:
+        """Those that passed the filter, after those that are kept."""
+        samples, kept, filter = self.samples, self.kept, self.settings.filter
+
+        def work(folder: Path, seed: int) -> dict[str, float]:
+            made = CrystalTable.load(samples.folder / SAMPLES)
+            earlier = kept.table if kept is not None else None
+            return filter_crystals(filter, made, self.data.training_table, folder, earlier)
+
+        inputs = {"data": self.data_key, "samples": samples.key}
+        if kept is not None:
+            inputs["kept"] = kept.crystals.key
+        return self._stage("crystals", work, describe(filter, skip=_NOT_OF_FILTER), inputs, alone=True)
+
+    @property
+    def table(self) -> CrystalTable:
+        """The synthetic crystals to use, with the conditions they were generated under as properties."""
+        return CrystalTable.load(self.crystals.folder / CRYSTALS)
+
+    @property
+    def _count(self) -> int:
+        """Crystals to make."""
+        return max(round(self.settings.ratio * len(self.data.train_rows)), 1)
+
+    def _stage(self, part: str, work: Work, config: Json, inputs: dict[str, str], alone: bool = False) -> StageResult:
+        purpose = part if self.round == 1 else f"{part} round {self.round}"
+        return self.run.stage(f"{part}{self.suffix}", work, config, inputs, purpose, alone)
+
+
+class DerivedGeneration(Generation):
+    """Crystals made from the training crystals without a generator.
+
+    Args:
+        source: Makes them.
+        run: See `Generation`, as for all that follow.
+        settings: The filter, and how many.
+        data: The training crystals.
+        round: Turn of the wheel.
+        suffix: For names.
+        kept: Earlier crystals.
+    """
+
+    def __init__(
+        self,
+        source: CrystalSource,
+        run: Run,
+        settings: GenerationSettings,
+        data: CrystalDataModule,
+        round: int,
+        suffix: str = "",
+        kept: Generation | None = None,
+    ) -> None:
+        super().__init__(run, settings, data, round, suffix, kept)
+        self.source = source
+
+    @cached_property
+    def samples(self) -> StageResult:
+        """All that the source made."""
+        return self._stage(
+            "samples",
+            lambda folder, seed: derive_crystals(self.source, self.data, self._count, seed, self.round, folder),
+            {"source": describe(self.source), "count": self._count},
+            {"data": self.data_key},
+            alone=True,
+        )
+
+
+class LearnedGeneration(Generation):
+    """Crystals sampled from a generator that is trained on the real ones.
+
+    Args:
+        recipe: How.
+        run: See `Generation`, as for all that follow.
+        settings: The filter, and how many.
+        data: What the generator is trained on.
+        round: Turn of the wheel.
+        suffix: For names.
+        start: Generation from whose weights the training of generator and prior starts; untrained ones by default.
+        kept: Earlier crystals.
+    """
+
+    def __init__(
+        self,
+        recipe: GeneratorRecipe,
+        run: Run,
+        settings: GenerationSettings,
+        data: CrystalDataModule,
+        round: int,
+        suffix: str = "",
+        start: LearnedGeneration | None = None,
+        kept: Generation | None = None,
+    ) -> None:
+        super().__init__(run, settings, data, round, suffix, kept)
+        self.recipe = recipe
+        self.start = start
 
     @cached_property
     def generator(self) -> StageResult:
@@ -132,7 +247,7 @@ class Generation:
     def conditions(self) -> StageResult:
         """What the generator is asked for."""
         sampler = self.recipe.conditions
-        count = max(round(self.recipe.synthetic_ratio * len(self.data.train_rows)), 1)
+        count = self._count
         is_class = self.recipe.generator.condition_embedding.is_class
         categorical = tuple(column for column, value in enumerate(is_class) if value)
         return self._stage(
@@ -157,27 +272,3 @@ class Generation:
 
         config: Json = {"sampler": describe(self.recipe.prior.sampler), "oversample": self.recipe.prior.oversample}
         return self._stage("samples", work, config, {"prior": prior.key, "conditions": conditions.key})
-
-    @cached_property
-    def crystals(self) -> StageResult:
-        """Those that passed the filter, after those that are kept."""
-        samples, kept = self.samples, self.kept
-
-        def work(folder: Path, seed: int) -> dict[str, float]:
-            made = CrystalTable.load(samples.folder / SAMPLES)
-            earlier = kept.table if kept is not None else None
-            return filter_crystals(self.recipe.filter, made, self.data.training_table, folder, earlier)
-
-        inputs = {"data": self.data_key, "samples": samples.key}
-        if kept is not None:
-            inputs["kept"] = kept.crystals.key
-        return self._stage("crystals", work, describe(self.recipe.filter), inputs, alone=True)
-
-    @property
-    def table(self) -> CrystalTable:
-        """The synthetic crystals to use, with the conditions they were generated under as properties."""
-        return CrystalTable.load(self.crystals.folder / CRYSTALS)
-
-    def _stage(self, part: str, work: Work, config: Json, inputs: dict[str, str], alone: bool = False) -> StageResult:
-        purpose = part if self.round == 1 else f"{part} round {self.round}"
-        return self.run.stage(f"{part}{self.suffix}", work, config, inputs, purpose, alone)

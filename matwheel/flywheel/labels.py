@@ -24,15 +24,20 @@ class Teacher:
     Attributes:
         target: The property.
         labelled: Real training crystals whose label is known.
-        predict: Mean prediction [n] of the teaching predictors for n crystals, user's units: in the first round those
-            trained on `labelled`, later those of the last arm of the round before.
+        members: Prediction [k, n] of each of k teaching predictors for n crystals, user's units: in the first round
+            those trained on `labelled`, later those of the last arm of the round before.
         seed: Of whatever is random.
     """
 
     target: str
     labelled: CrystalTable
-    predict: Callable[[CrystalTable], FloatArray]
+    members: Callable[[CrystalTable], FloatArray]
     seed: int
+
+    def predict(self, crystals: CrystalTable) -> FloatArray:
+        """[n], the mean prediction of the teaching predictors, user's units."""
+        mean: FloatArray = self.members(crystals).mean(axis=0)
+        return mean
 
 
 class Labeller(ABC):

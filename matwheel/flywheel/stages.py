@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from math import isnan
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +23,8 @@ from matwheel.data.crystal import CrystalTable, FloatArray, IntArray
 from matwheel.data.module import CrystalDataModule
 from matwheel.files import replaced_when_complete, write_text_atomically
 from matwheel.flywheel.conditions import ConditionSampler
-from matwheel.flywheel.filters import Filter
+from matwheel.flywheel.filters import Filter, FilterResult
+from matwheel.flywheel.sources import CrystalSource
 from matwheel.flywheel.trainers import BEST, StageTrainers
 from matwheel.metrics.errors import prediction_errors
 from matwheel.models.averaging import WeightAverage
@@ -30,7 +32,7 @@ from matwheel.models.checkpoints import load_weights
 from matwheel.models.con_cdvae import ConCDVAE
 from matwheel.models.latent_prior import LatentPrior
 from matwheel.models.latents import LatentDataModule
-from matwheel.writers import SAMPLES, PredictionWriter, StructureWriter, describe_samples
+from matwheel.writers import SAMPLES, PredictionWriter, StructureWriter, describe_samples, write_samples
 
 CONDITIONS = "conditions.parquet"
 CRYSTALS = "crystals.npz"
@@ -168,7 +170,20 @@ def sample_crystals(
     requests = ConditionDataModule(conditions.tolist(), len(conditions), seed, chunk_size)
     with trainers.trainer(folder, "samples", [StructureWriter(folder)]) as trainer:
         trainer.predict(prior, datamodule=requests, return_predictions=False)
-    table = describe_samples(CrystalTable.load(folder / SAMPLES))
+    return _sample_metrics(CrystalTable.load(folder / SAMPLES))
+
+
+def derive_crystals(
+    source: CrystalSource, data: CrystalDataModule, count: int, seed: int, round: int, folder: Path
+) -> dict[str, float]:
+    """Make crystals from the training crystals without a generator; leaves the files of `sample_crystals`."""
+    samples = source.make(data.training_table, data.conditions, count, seed, round)
+    write_samples(folder, samples)
+    return _sample_metrics(samples)
+
+
+def _sample_metrics(samples: CrystalTable) -> dict[str, float]:
+    table = describe_samples(samples)
     return {
         "count": len(table),
         **{name: float(table[name].mean()) for name in ("structure_valid", "composition_valid", "valid")},
@@ -191,15 +206,22 @@ def filter_crystals(
         NoCrystalLeftError: If none of the samples is.
     """
     known = training if kept is None else CrystalTable.concatenate([training, kept])
-    result = filter.apply(samples, known)
-    report = [{**asdict(step), "rate": step.rate} for step in result.steps]
+    return write_filtered(folder, filter.apply(samples, known), kept)
+
+
+def write_filtered(folder: Path, result: FilterResult, kept: CrystalTable | None = None) -> dict[str, float]:
+    """Write `crystals.npz`, the crystals that passed after those that are kept, and `filter.json`.
+
+    Raises:
+        NoCrystalLeftError: If nothing passed.
+    """
+    report = [{**asdict(step), "rate": None if isnan(step.rate) else step.rate} for step in result.steps]
     write_text_atomically(folder / FILTER_REPORT, json.dumps(report, indent=1))
     result.require_any()
-    new = samples.take(result.rows)
-    crystals = new if kept is None else CrystalTable.concatenate([kept, new])
+    crystals = result.crystals if kept is None else CrystalTable.concatenate([kept, result.crystals])
     with replaced_when_complete(folder / CRYSTALS) as temporary:
         crystals.save(temporary)
-    return {"kept": len(new), "count": len(crystals), **{step.name: step.rate for step in result.steps}}
+    return {"kept": len(result.crystals), "count": len(crystals), **{step.name: step.rate for step in result.steps}}
 
 
 def train_predictor(
@@ -256,7 +278,7 @@ def predict_crystals(
         trainers: Makes trainers.
 
     Returns:
-        [n], the mean over the predictors, user's units.
+        [k, n], of each of k predictors, user's units.
     """
     requests = data.with_training(np.zeros(0, dtype=np.int64), crystals).ordered_dataloader()
     members = []
@@ -265,8 +287,7 @@ def predict_crystals(
         with trainers.trainer(folder, "labels", use_distributed_sampler=False) as trainer:
             predictions: list[Any] = trainer.predict(model, dataloaders=requests) or []
         members.append(np.concatenate([part.value.cpu().double().numpy() for part in predictions]))
-    mean: FloatArray = np.mean(members, axis=0)
-    return mean
+    return np.stack(members)
 
 
 def evaluate_baseline(kind: Baseline, data: CrystalDataModule, seed: int, folder: Path) -> dict[str, float]:

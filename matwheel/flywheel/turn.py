@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,13 +12,27 @@ import lightning as L
 
 from matwheel.data.crystal import CrystalTable, FloatArray
 from matwheel.data.module import CrystalDataModule
+from matwheel.flywheel.agreement import LabelAgreement
 from matwheel.flywheel.arms import ArmName, Labels, Scenario
 from matwheel.flywheel.fingerprint import Json, data_fingerprint, describe
-from matwheel.flywheel.generation import Generation, GeneratorRecipe
+from matwheel.flywheel.generation import (
+    DerivedGeneration,
+    Generation,
+    GenerationSettings,
+    GeneratorRecipe,
+    LearnedGeneration,
+)
 from matwheel.flywheel.labels import Labeller, Teacher, read_labels, write_labels
 from matwheel.flywheel.ledger import StageResult
 from matwheel.flywheel.run import Run
-from matwheel.flywheel.stages import PredictorRecipe, predict_crystals, repeated_rows, train_predictor
+from matwheel.flywheel.stages import (
+    CRYSTALS,
+    PredictorRecipe,
+    predict_crystals,
+    repeated_rows,
+    train_predictor,
+    write_filtered,
+)
 from matwheel.flywheel.trainers import BEST
 from matwheel.models.checkpoints import load_weights
 
@@ -33,6 +48,7 @@ class TurnSettings:
         generation: How synthetic crystals are made.
         model: The predictor, untrained; it is copied before use.
         recipe: How predictors are trained.
+        agreement: On which synthetic crystals the teachers must agree; None to ask for none.
         labeller: Labels synthetic crystals.
         pseudo_labeller: Labels real training crystals for the semi-supervised scenario.
         num_teachers: Predictors, trained under different seeds, whose mean teaches.
@@ -42,9 +58,10 @@ class TurnSettings:
         last_arm: The arm that teaches the next round.
     """
 
-    generation: GeneratorRecipe
+    generation: GenerationSettings
     model: L.LightningModule
     recipe: PredictorRecipe
+    agreement: LabelAgreement | None
     labeller: Labeller
     pseudo_labeller: Labeller
     num_teachers: int
@@ -154,24 +171,28 @@ class Turn:
     def generation(self, labels: Labels) -> Generation:
         """The generator trained on real crystals under one kind of labels, and its crystals."""
         if labels not in self._generations:
-            before = self.previous.generation(labels) if self.previous is not None else None
-            self._generations[labels] = Generation(
-                self.run,
-                self.settings.generation,
-                self.real(labels),
-                self.number,
-                _control(labels) + self.suffix,
-                start=before if self.settings.continue_generator else None,
-                kept=before if self.settings.keep_crystals else None,
-            )
+            self._generations[labels] = self._generation(labels)
         return self._generations[labels]
+
+    def _generation(self, labels: Labels) -> Generation:
+        settings = self.settings.generation
+        before = self.previous.generation(labels) if self.previous is not None else None
+        kept = before if self.settings.keep_crystals else None
+        start = before if self.settings.continue_generator and isinstance(before, LearnedGeneration) else None
+        data, suffix = self.real(labels), _control(labels) + self.suffix
+        if isinstance(settings.source, GeneratorRecipe):
+            return LearnedGeneration(settings.source, self.run, settings, data, self.number, suffix, start, kept)
+        return DerivedGeneration(settings.source, self.run, settings, data, self.number, suffix, kept)
 
     def synthetic(self, labels: Labels) -> LabelledCrystals:
         """The crystals of a generator with their labels."""
         if labels not in self._synthetic:
-            generation = self.generation(labels)
-            table = generation.table
-            inputs = {"crystals": generation.crystals.key}
+            generation, agreement = self.generation(labels), self.settings.agreement
+            table, crystals = generation.table, generation.crystals
+            if agreement is not None:
+                crystals = self._agree(f"agreement{_control(labels)}", agreement, table, crystals.key)
+                table = CrystalTable.load(crystals.folder / CRYSTALS)
+            inputs = {"crystals": crystals.key}
             stage = self._label(f"labels{_control(labels)}", self.settings.labeller, table, inputs)
             table = table.with_properties(**{self.scenario.known.target: read_labels(stage.folder)})
             self._synthetic[labels] = LabelledCrystals(table, stage.key)
@@ -232,24 +253,44 @@ class Turn:
         return self.run.stage(stage, work, config, mixture.inputs, purpose)
 
     def _label(self, name: str, labeller: Labeller, crystals: CrystalTable, inputs: dict[str, str]) -> StageResult:
+        def teach(folder: Path, teacher: Teacher) -> dict[str, float]:
+            labels = labeller.label(crystals, teacher)
+            return write_labels(folder, crystals, labels) if self.run.is_first else {}
+
+        return self._taught(name, teach, describe(labeller), inputs, self.teachers if labeller.uses_predictor else [])
+
+    def _agree(self, name: str, agreement: LabelAgreement, crystals: CrystalTable, key: str) -> StageResult:
+        def teach(folder: Path, teacher: Teacher) -> dict[str, float]:
+            result = agreement.apply(crystals, teacher)
+            result.require_any()
+            return write_filtered(folder, result) if self.run.is_first else {}
+
+        return self._taught(name, teach, describe(agreement), {"crystals": key}, self.teachers)
+
+    def _taught(
+        self,
+        name: str,
+        teach: Callable[[Path, Teacher], dict[str, float]],
+        config: Json,
+        inputs: dict[str, str],
+        teachers: list[TrainedArm],
+    ) -> StageResult:
+        """A stage that asks teachers: every process predicts everything, the first one writes."""
         known = self.scenario.known
-        teachers = self.teachers if labeller.uses_predictor else []
 
         def work(folder: Path, seed: int) -> dict[str, float]:
-            def predict(crystals: CrystalTable) -> FloatArray:
+            def members(crystals: CrystalTable) -> FloatArray:
                 model, checkpoints = copy.deepcopy(self.settings.model), [t.checkpoint for t in teachers]
                 return predict_crystals(model, checkpoints, known, crystals, folder, self.run.trainers)
 
-            # Every process predicts everything, the first one writes.
-            labels = labeller.label(crystals, Teacher(known.target, known.training_table, predict, seed))
-            return write_labels(folder, crystals, labels) if self.run.is_first else {}
+            return teach(folder, Teacher(known.target, known.training_table, members, seed))
 
         inputs = {
             **inputs,
             "data": self.scenario.known_key,
             **{f"teacher {member}": teacher.stage.key for member, teacher in enumerate(teachers, 1)},
         }
-        return self.run.stage(f"{name}{self.suffix}", work, describe(labeller), inputs, purpose=name)
+        return self.run.stage(f"{name}{self.suffix}", work, config, inputs, purpose=name)
 
 
 def _control(labels: Labels) -> str:

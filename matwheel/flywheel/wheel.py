@@ -64,6 +64,8 @@ class Wheel:
                 f"synthetic crystals are labelled by their condition: add the target {known.target!r} to the "
                 f"conditions {known.conditions}, or choose another labeller"
             )
+        if self.settings.agreement is not None:
+            self.settings.agreement.check(self.settings.num_teachers, known.target, known.conditions)
         if self.settings.pseudo_labeller.uses_condition:
             raise ValueError("real crystals were not generated under a condition: choose another pseudo_labeller")
 

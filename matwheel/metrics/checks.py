@@ -1,4 +1,4 @@
-"""Checks of single crystals that may be slow or fail: the place for further ones, such as stability by a potential."""
+"""Checks of single crystals that may be slow or fail: the place for further ones."""
 
 from __future__ import annotations
 

@@ -21,13 +21,18 @@ from matwheel.metrics.fingerprints import Fingerprints
 from matwheel.metrics.matching import MatchTolerances, find_groups, find_matches
 from matwheel.metrics.memorisation import nearest_reference
 from matwheel.metrics.pool import Pool
+from matwheel.metrics.potential import Potential, energies
+from matwheel.metrics.relaxation import RelaxationSettings, relax
 from matwheel.metrics.saved_predictor import SavedPredictor
+from matwheel.metrics.stability import UsualEnergies
 from matwheel.metrics.validity import BoolArray, composition_validity, structure_validity
 
 _ALL = "all rows"
 _SANE = "structurally valid"
 _VALID = "valid"
 _REFERENCE = "reference crystals"
+_USUAL = 0.95
+"""Share of the reference crystals whose energy excess is usual."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +44,16 @@ class Settings:
         tolerances: When two crystals are the same.
         min_distance: A; a crystal with a closer pair of atoms is structurally invalid.
         checks: Further numbers of single crystals.
+        potential: Says how stable the crystals are; None to leave that out.
+        relaxation: How far crystals are relaxed with it.
     """
 
     cutoffs: CoverageCutoffs = field(default_factory=CoverageCutoffs)
     tolerances: MatchTolerances = field(default_factory=MatchTolerances)
     min_distance: float = 0.5
     checks: Sequence[StructureCheck] = field(default_factory=default_checks)
+    potential: Potential | None = None
+    relaxation: RelaxationSettings = field(default_factory=RelaxationSettings)
 
 
 @dataclass(frozen=True)
@@ -122,6 +131,8 @@ class _Evaluator:
         self._sameness(sane, valid)
         for check in self.settings.checks:
             self._check(check, sane)
+        if self.settings.potential is not None:
+            self._stability(self.settings.potential, sane)
         for judge in judges:
             self._conditions(judge, sane)
         return Evaluation(self._structures(), tuple(self.figures), self.failures, self.histograms)
@@ -222,6 +233,40 @@ class _Evaluator:
         if check.is_class:
             self._note_histogram(check.column, values.astype(np.int64), expected.astype(np.int64))
 
+    def _stability(self, potential: Potential, sane: BoolArray) -> None:
+        """Energies as made and after relaxation against those of the reference, which is taken for real."""
+        usual = UsualEnergies.of(self.reference, potential, self.pool)
+        self._note_failures("energy of the reference", usual.failures)
+        rows = np.flatnonzero(sane)
+        self._excess("energy excess", self.table.take(rows), rows, usual, potential)
+        if not self.settings.relaxation.max_steps:
+            return
+        outcomes = relax(self.table.take(rows), potential, self.settings.relaxation, self.pool)
+        self._note_failures("relaxation", [outcome.failure for outcome in outcomes])
+        rows = rows[[outcome.value is not None for outcome in outcomes]]
+        relaxed = [outcome.value for outcome in outcomes if outcome.value is not None]
+        crystals = CrystalTable.from_crystals([one.crystal for one in relaxed])
+        self._excess("relaxed energy excess", crystals, rows, usual, potential)
+        drop = np.array([one.energy_drop for one in relaxed], dtype=np.float64)
+        self.columns["energy_drop"] = _spread(drop, rows, len(self.table))
+        self.figures.append(_median("median energy lost in relaxation", drop, "relaxed", "eV/atom"))
+
+    def _excess(
+        self, name: str, crystals: CrystalTable, rows: IntArray, usual: UsualEnergies, potential: Potential
+    ) -> None:
+        found = energies(crystals, potential, self.pool)
+        self._note_failures(name, found.failures)
+        excess, threshold = usual.excess_of(crystals, found), usual.threshold(_USUAL)
+        self.columns[name.replace(" ", "_")] = _spread(excess, rows, len(self.table))
+        total = int(self.columns["structure_valid"].sum())
+        self.figures += [
+            _median(f"median {name}", excess, "with energy", "eV/atom"),
+            share(f"usual {name}", excess <= threshold, _SANE, total),
+            Figure(
+                f"  below, as {_USUAL:.0%} of the reference", threshold, len(usual.excess), _REFERENCE, None, "eV/atom"
+            ),
+        ]
+
     def _conditions(self, judge: Judge, sane: BoolArray) -> None:
         rows = np.flatnonzero(sane)
         predicted = _spread(judge.predictor.predict(self.table.take(rows)), rows, len(sane))
@@ -258,9 +303,9 @@ class _Evaluator:
         return pd.concat([good, lost]).sort_values("row", ignore_index=True)
 
 
-def _median(name: str, distance: FloatArray, of: str) -> Figure:
-    known = distance[np.isfinite(distance)]
-    return Figure(name, float(np.median(known)) if len(known) else np.nan, len(known), of, unit="cut-offs")
+def _median(name: str, values: FloatArray, of: str, unit: str = "cut-offs") -> Figure:
+    known = values[np.isfinite(values)]
+    return Figure(name, float(np.median(known)) if len(known) else np.nan, len(known), of, unit=unit)
 
 
 def _spread(values: Any, rows: IntArray, total: int) -> Any:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -13,10 +15,15 @@ def _rock_salt(a: float = 5.6, numbers: tuple[int, int] = (11, 17), shift: float
 
 
 def _table(*crystals: Crystal) -> CrystalTable:
-    return CrystalTable.from_crystals(crystals)
+    """Crystals named by their position."""
+    return CrystalTable.from_crystals(replace(crystal, id=str(row)) for row, crystal in enumerate(crystals))
 
 
 NOTHING = _table()
+
+
+def _rows(result: FilterResult) -> list[int]:
+    return [int(name) for name in result.crystals.ids]
 
 
 def _steps(result: FilterResult) -> dict[str, tuple[int, int]]:
@@ -38,7 +45,7 @@ def test_each_step_removes_what_it_should_and_counts_it() -> None:
     )
     training = _table(_rock_salt(a=4.25, numbers=(12, 8)), _rock_salt(a=6.9, numbers=(11, 17)))
     result = BasicFilter().apply(samples, training)
-    assert result.rows.tolist() == [0, 7]
+    assert _rows(result) == [0, 7]
     assert _steps(result) == {
         "cell": (8, 6),
         "structure": (6, 5),
@@ -51,15 +58,15 @@ def test_each_step_removes_what_it_should_and_counts_it() -> None:
 def test_steps_are_options() -> None:
     samples = _table(_rock_salt(), _rock_salt(), _rock_salt(numbers=(2, 9)))
     off = BasicFilter(structure=False, composition=False, duplicates=False)
-    assert off.apply(samples, samples).rows.tolist() == [0, 1, 2]
-    assert BasicFilter(composition=False).apply(samples, NOTHING).rows.tolist() == [0, 2]
+    assert _rows(off.apply(samples, samples)) == [0, 1, 2]
+    assert _rows(BasicFilter(composition=False).apply(samples, NOTHING)) == [0, 2]
 
 
 def test_collapsed_and_broken_cells_are_removed_without_a_warning() -> None:
     flat = np.zeros((3, 3))
     broken = np.full((3, 3), np.nan)
     crystals = [Crystal("x", cell, np.zeros((1, 3)), np.array([6])) for cell in (flat, broken, 4 * np.eye(3))]
-    assert BasicFilter().apply(_table(*crystals), NOTHING).rows.tolist() == [2]
+    assert _rows(BasicFilter().apply(_table(*crystals), NOTHING)) == [2]
 
 
 def test_nothing_left_is_an_error_that_names_the_rates() -> None:
@@ -73,3 +80,10 @@ def test_nothing_left_is_an_error_that_names_the_rates() -> None:
 def test_rate_of_nothing_is_not_a_number() -> None:
     assert np.isnan(FilterStep("cell", 0, 0).rate)
     assert FilterStep("cell", 4, 1).rate == 0.25
+
+
+def test_a_step_counts_passes_and_failures() -> None:
+    passed = np.array([True, False, False, False])
+    step = FilterStep.of("relaxation", passed, ["", "time-out", "time-out", ""], {"converged": 1.0})
+    assert (step.before, step.after, step.failures) == (4, 1, {"time-out": 2})
+    assert step.numbers == {"converged": 1.0}

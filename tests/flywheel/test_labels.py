@@ -19,19 +19,19 @@ from matwheel.flywheel.labels import (
 from tests.models.toys import toy_crystals
 
 
-def _teacher(predict: Callable[[CrystalTable], FloatArray] | None = None) -> Teacher:
+def _teacher(members: Callable[[CrystalTable], FloatArray] | None = None) -> Teacher:
     def refuse(crystals: CrystalTable) -> FloatArray:
         raise AssertionError("nobody asked the predictors")
 
-    return Teacher("dielectric", toy_crystals(20, seed=1), predict or refuse, seed=3)
+    return Teacher("dielectric", toy_crystals(20, seed=1), members or refuse, seed=3)
 
 
 def test_condition_and_predictor() -> None:
     crystals = toy_crystals(5)
     asked = crystals.properties["dielectric"]
     np.testing.assert_array_equal(ConditionLabels().label(crystals, _teacher()), asked)
-    teacher = _teacher(lambda table: table.num_atoms * 2.0)
-    predicted = crystals.num_atoms * 2.0
+    teacher = _teacher(lambda table: np.stack([table.num_atoms * 1.0, table.num_atoms * 3.0]))
+    predicted = crystals.num_atoms * 2.0  # the mean of two teachers
     np.testing.assert_array_equal(PredictorLabels().label(crystals, teacher), predicted)
     np.testing.assert_allclose(MeanLabels().label(crystals, teacher), (asked + predicted) / 2)
 
