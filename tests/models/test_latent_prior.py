@@ -15,7 +15,7 @@ from matwheel.data.crystal import CrystalTable
 from matwheel.diffusion.latent import LatentDiffusion
 from matwheel.diffusion.samplers import AnnealedLangevin, DenoisingSampler
 from matwheel.models.latent_prior import LatentPrior, _parts_by_atoms
-from matwheel.models.latents import LatentDataModule
+from matwheel.models.latents import LatentDataModule, latent_features
 from matwheel.models.unpack import Provenance
 from matwheel.nn.condition import ConditionEmbedding
 from matwheel.nn.prior_network import PriorNetwork
@@ -327,3 +327,12 @@ def test_parts_hold_a_bounded_number_of_atoms(num_atoms: list[int], limit: int) 
     assert [i for part in parts for i in range(part.start, part.stop)] == list(range(len(num_atoms)))
     for part in parts:
         assert sum(num_atoms[part]) <= limit or part.stop - part.start == 1
+
+
+def test_latents_are_features_for_other_models() -> None:
+    prior, data = toy_prior(), ToyData(batch_size=3)
+    features = latent_features(prior, data.val_dataloader())
+    assert features.shape == (len(data.table), 16)
+    with torch.no_grad():
+        expected = prior.vae.encode(data.batch([4]))[0][0]
+    np.testing.assert_allclose(features[4], expected, rtol=1e-4, atol=1e-6)
