@@ -23,6 +23,7 @@ PREDICTORS = sorted((CONFIGS / "predictor").glob("*.yaml"))
 GENERATORS = sorted((CONFIGS / "generator").glob("con_cdvae*.yaml"))
 WHEELS = sorted((CONFIGS / "flywheel").glob("*.yaml"))
 DATA = sorted((CONFIGS / "data").glob("*.yaml"))
+OVERLAYS = [CONFIGS / "generator" / "pretrain.yaml"]
 PRIORS = [path.with_name(path.name.replace("con_cdvae", "prior")) for path in GENERATORS]
 QUIET = ["--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"]
 SHORT = [*QUIET, "--trainer.max_epochs", "1", "--trainer.check_val_every_n_epoch", "1", "--trainer.accelerator", "cpu"]
@@ -64,10 +65,13 @@ def _args(command: str, *configs: Path) -> list[str]:
     return [command, *(part for config in configs for part in ("-c", str(config)))]
 
 
-@pytest.mark.parametrize("config", [*PREDICTORS, *GENERATORS, *PRIORS, *WHEELS, *DATA], ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "config", [*PREDICTORS, *GENERATORS, *PRIORS, *OVERLAYS, *WHEELS, *DATA], ids=lambda path: path.name
+)
 def test_every_config_parses(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     base = PRIORS[:1] if config.name == "requests.yaml" else PREDICTORS[:1]
-    configs = [*base, config] if config in DATA else [config]
+    base = GENERATORS[:1] if config in OVERLAYS else base
+    configs = [*base, config] if config in DATA + OVERLAYS else [config]
     with pytest.raises(SystemExit) as stop:
         main([*_args("predict" if config.name == "requests.yaml" else "fit", *configs), "--print_config"])
     assert stop.value.code == 0
@@ -142,6 +146,18 @@ def test_generator_prior_and_samples(config: Path, prior: Path, small_data: list
     table = pd.read_parquet(folder / "samples.parquet")
     assert table["condition_poly_total"].tolist() == [5.0, 20.0, 5.0, 20.0, 5.0]
     assert len(list((folder / "cif").iterdir())) == 5
+
+
+def test_pretraining_then_the_labelled_crystals(small_data: list[str]) -> None:
+    tiny, table = TINY / "con_cdvae.yaml", small_data[1]
+    configs = (GENERATORS[0], tiny, CONFIGS / "generator" / "pretrain.yaml")
+    unlabelled = ["--data.datasets", f"[{table}]", "--data.held_out", "null", *small_data[-2:]]
+    main([*_args("fit", *configs), *unlabelled, *SHORT, "--name", "pretrained"])
+    main(
+        [*_args("fit", *configs[:2]), *small_data, *SHORT, "--model.start", _checkpoint("pretrained"), "--name", "vae"]
+    )
+    metrics = pd.read_csv("runs/vae/version_0/metrics.csv")
+    assert metrics["train/property"].dropna().gt(0).all()
 
 
 @pytest.mark.parametrize("config", WHEELS, ids=lambda path: path.name)

@@ -49,7 +49,8 @@ class ConditionDataModule(L.LightningDataModule):
     """Requests for a generator's `predict`.
 
     Args:
-        values: Condition values in the user's units: one row per sample ([n][C]), or one row to be repeated.
+        values: Condition values in the user's units: one row per sample ([n][C]), or one row to be repeated; `.nan` for
+            a condition that is left to the generator, if it was trained so.
         num_samples: How many crystals; a single row of `values` is repeated, several are taken in turn.
         seed: Sample i uses the seed `seed + i`, whatever the chunk, process or device it is generated in.
         chunk_size: Crystals generated at a time. Chunk k has the indices from k times this number on; several processes
@@ -74,8 +75,8 @@ class ConditionDataModule(L.LightningDataModule):
             )
         if num_samples < 1 or chunk_size < 1:
             raise ValueError(f"num_samples ({num_samples}) and chunk_size ({chunk_size}) must be at least 1")
-        if not torch.isfinite(conditions).all():
-            raise ValueError("a condition value is not a finite number")
+        if conditions.isinf().any():
+            raise ValueError("a condition value is infinite")
         index = torch.arange(num_samples)
         keep = torch.ones(num_samples, dtype=torch.bool)
         keep[skip or []] = False

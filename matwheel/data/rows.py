@@ -27,6 +27,8 @@ class Reason(StrEnum):
     OVERLAP = "overlapping atoms"
     TOO_MANY_SITES = "too many sites"
     DUPLICATE = "duplicate id"
+    REPEATED = "same crystal as another row"
+    HELD_OUT = "same formula as held-out data"
     MISSING = "missing value"
     NOT_A_NUMBER = "value is not a number"
     RANGE = "value out of range"

@@ -31,6 +31,7 @@ from matwheel.flywheel.generation import GenerationSettings, GeneratorRecipe
 from matwheel.flywheel.interruption import interruptible
 from matwheel.flywheel.labels import ConditionLabels, Labeller, PredictorLabels
 from matwheel.flywheel.ledger import Ledger
+from matwheel.flywheel.pretraining import Pretraining
 from matwheel.flywheel.processes import Processes
 from matwheel.flywheel.results import ResultRow
 from matwheel.flywheel.run import Run
@@ -82,6 +83,8 @@ class Flywheel(Callback):
         synthetic_ratio: Crystals generated per real crystal the generator was trained on, before filtering.
         synthetic_weight: Weight of a synthetic crystal in the predictor's loss; a real one has 1.
         chunk_size: Crystals generated at a time.
+        pretraining: Crystals of other data sets that the autoencoder learns from first, without their labels; needs a
+            condition embedding with `dropout`. None by default.
         arms: What predictors are trained on, all but those with `then` by default. The real crystals (`F`), these
             repeated to the number of `F+G_F` (`F x k`), the synthetic ones (`G_F`), both (`F+G_F`), first the synthetic
             and then the real ones (`G_F then F`). Semi-supervised, the same of the labelled crystals (`S`) with a
@@ -112,6 +115,7 @@ class Flywheel(Callback):
         synthetic_ratio: float = 1.0,
         synthetic_weight: float = 1.0,
         chunk_size: int = 64,
+        pretraining: Pretraining | None = None,
         arms: Sequence[ArmName] | None = None,
         baselines: Sequence[Baseline] = ("dummy", "trees"),
         rounds: int = 1,
@@ -132,6 +136,12 @@ class Flywheel(Callback):
             raise ValueError(
                 f"rounds ({rounds}), num_teachers ({num_teachers}) and patience ({patience}) must be at least 1"
             )
+        if pretraining is not None and generator is None:
+            raise ValueError("there is no generator to pre-train: a source makes the crystals")
+        if pretraining is not None and generator is not None and not generator.condition_embedding.dropout:
+            raise ValueError(
+                "pre-training is without conditions: give the generator's condition_embedding a dropout, such as 0.1"
+            )
         self.generator = generator
         self.prior = prior
         self.generator_fit = generator_fit
@@ -146,6 +156,7 @@ class Flywheel(Callback):
         self.synthetic_ratio = synthetic_ratio
         self.synthetic_weight = synthetic_weight
         self.chunk_size = chunk_size
+        self.pretraining = pretraining
         self.arms = None if arms is None else tuple(arms)
         self.baselines = tuple(baselines)
         self.rounds = rounds
@@ -239,6 +250,7 @@ class Flywheel(Callback):
             prior_fit=self.prior_fit,
             conditions=self.conditions,
             chunk_size=self.chunk_size,
+            pretraining=self.pretraining,
         )
 
     def _spin(self, wheel: Wheel) -> None:

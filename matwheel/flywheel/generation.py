@@ -15,6 +15,7 @@ from matwheel.flywheel.conditions import ConditionSampler
 from matwheel.flywheel.filters import Filter
 from matwheel.flywheel.fingerprint import Json, data_fingerprint, describe
 from matwheel.flywheel.ledger import StageResult
+from matwheel.flywheel.pretraining import Pretraining
 from matwheel.flywheel.run import Run, Work
 from matwheel.flywheel.sources import CrystalSource
 from matwheel.flywheel.stages import (
@@ -37,7 +38,7 @@ from matwheel.writers import SAMPLES
 
 _NOT_OF_FILTER = ("processes", "progress")
 """Settings of a filter's pool that its result does not depend on."""
-_NOT_OF_PRIOR = ("vae", "vae_checkpoint", "sampler", "oversample", "max_atoms_per_batch", "provenance")
+_NOT_OF_PRIOR = ("vae", "vae_checkpoint", "sampler", "oversample", "guidance", "max_atoms_per_batch", "provenance")
 """Parts of a prior that its training does not depend on, or that are inputs of the stage."""
 
 
@@ -52,6 +53,7 @@ class GeneratorRecipe:
         prior_fit: How the prior is trained.
         conditions: Which condition values are asked for.
         chunk_size: Crystals generated at a time.
+        pretraining: What the autoencoder is trained on before; nothing if None.
     """
 
     generator: ConCDVAE
@@ -60,6 +62,7 @@ class GeneratorRecipe:
     prior_fit: FitSettings
     conditions: ConditionSampler
     chunk_size: int
+    pretraining: Pretraining | None = None
 
 
 @dataclass(frozen=True)
@@ -209,20 +212,37 @@ class LearnedGeneration(Generation):
         self.start = start
 
     @cached_property
+    def pretrained(self) -> StageResult | None:
+        """The autoencoder before it has seen a label; one for all generations, and the same for all splits."""
+        recipe = self.recipe
+        if recipe.pretraining is None:
+            return None
+        settings, data = recipe.pretraining.fit, recipe.pretraining.data(self.data)
+
+        def work(folder: Path, seed: int) -> dict[str, float]:
+            model = copy.deepcopy(recipe.generator)
+            metrics = train_generator(model, data, settings, seed, folder, self.run.trainers)
+            return {**data.left_out(), **metrics}
+
+        config: Json = {"model": describe(recipe.generator), "fit": describe(settings)}
+        return self.run.stage("pretraining", work, config, {"data": data_fingerprint(data)})
+
+    @cached_property
     def generator(self) -> StageResult:
         """The trained autoencoder."""
-        recipe, start = self.recipe, self.start
+        recipe = self.recipe
+        start = self.start.generator if self.start is not None else self.pretrained
 
         def work(folder: Path, seed: int) -> dict[str, float]:
             model = copy.deepcopy(recipe.generator)
             if start is not None:
-                load_weights(model, start.generator.folder / BEST)
+                load_weights(model, start.folder / BEST)
             return train_generator(model, self.data, recipe.generator_fit, seed, folder, self.run.trainers)
 
         config: Json = {"model": describe(recipe.generator), "fit": describe(recipe.generator_fit)}
         inputs = {"data": self.data_key}
         if start is not None:
-            inputs["start"] = start.generator.key
+            inputs["start"] = start.key
         return self._stage("generator", work, config, inputs)
 
     @cached_property
@@ -270,5 +290,10 @@ class LearnedGeneration(Generation):
             values = read_parquet(conditions.folder / CONDITIONS).to_numpy()
             return sample_crystals(model, values, self.recipe.chunk_size, seed, folder, self.run.trainers)
 
-        config: Json = {"sampler": describe(self.recipe.prior.sampler), "oversample": self.recipe.prior.oversample}
+        given = self.recipe.prior
+        config: Json = {
+            "sampler": describe(given.sampler),
+            "oversample": given.oversample,
+            "guidance": given.guidance,
+        }
         return self._stage("samples", work, config, {"prior": prior.key, "conditions": conditions.key})

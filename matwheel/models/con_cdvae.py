@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, cast
 
 import lightning as L
@@ -78,6 +79,7 @@ class ConCDVAE(L.LightningModule):
         schedule: Learning rate over the run: `constant`, `one_cycle` (rises over the first tenth of the steps, then
             falls to nearly zero as a cosine) or `plateau` (the paper's: times 0.6 after 30 epochs without a better
             validation loss, down to 1e-4).
+        start: Checkpoint of a pre-trained model like this one, whose weights training starts from.
     """
 
     def __init__(
@@ -96,10 +98,19 @@ class ConCDVAE(L.LightningModule):
         validate_in_true_cells: bool = True,
         learning_rate: float = 1e-3,
         schedule: Literal["constant", "one_cycle", "plateau"] = "constant",
+        start: Path | None = None,
     ) -> None:
         super().__init__()
         self.save_hyperparameters(
-            ignore=["encoder", "decoder", "condition_embedding", "coordinate_noise", "type_noise", "loss_weights"]
+            ignore=[
+                "encoder",
+                "decoder",
+                "condition_embedding",
+                "coordinate_noise",
+                "type_noise",
+                "loss_weights",
+                "start",
+            ]
         )
         self.encoder = encoder
         self.decoder = decoder
@@ -118,6 +129,7 @@ class ConCDVAE(L.LightningModule):
         self.validate_in_true_cells = validate_in_true_cells
         self.learning_rate = learning_rate
         self.schedule = schedule
+        self.start = start
 
         encoded_dim = cast(int, encoder.out_channels)
         self.mu = nn.Linear(encoded_dim, latent_dim)
@@ -148,6 +160,8 @@ class ConCDVAE(L.LightningModule):
                 f"max_atoms to {largest} or the data's max_sites to {self.max_atoms}"
             )
         if stage == "fit":
+            if self.start is not None:
+                self.load_state_dict(torch.load(self.start, map_location="cpu", weights_only=True)["state_dict"])
             statistics = data.training_statistics()
             self.condition_embedding.fit(data.conditions, statistics.conditions)
             self.lattice_scaler.fit(statistics.lattices, statistics.num_atoms)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,9 @@ class LatentPrior(L.LightningModule):
         learning_rate: Of Adam.
         oversample: Latents drawn per crystal, of which the one whose property head agrees best with the condition is
             decoded.
+        guidance: How strongly conditions are followed (classifier-free guidance; Ho & Salimans, arXiv 2207.12598): 1 as
+            learned, more exaggerates what sets a condition apart, 0 ignores it. Other values than 1 need a
+            condition_embedding with `dropout`.
         max_atoms_per_batch: Crystals are decoded so many atoms at a time, which bounds the memory.
         vae_checkpoint: Checkpoint of the autoencoder, loaded when a fit begins; for a `vae` that is not trained yet.
     """
@@ -64,6 +67,7 @@ class LatentPrior(L.LightningModule):
         network: PriorNetwork | None = None,
         learning_rate: float = 1e-3,
         oversample: int = 1,
+        guidance: float = 1.0,
         max_atoms_per_batch: int = 2048,
         vae_checkpoint: Path | None = None,
     ) -> None:
@@ -72,16 +76,19 @@ class LatentPrior(L.LightningModule):
             raise ValueError(
                 f"oversample ({oversample}) and max_atoms_per_batch ({max_atoms_per_batch}) must be at least 1"
             )
-        self.save_hyperparameters("learning_rate", "oversample", "max_atoms_per_batch")
+        self.save_hyperparameters("learning_rate", "oversample", "guidance", "max_atoms_per_batch")
         self.vae = vae.requires_grad_(False).eval()
         self.sampler = sampler if sampler is not None else DenoisingSampler()
         self.diffusion = diffusion if diffusion is not None else LatentDiffusion()
         if condition_embedding is None:
             condition_embedding = vae.condition_embedding.unfitted_copy()
         self.condition_embedding = condition_embedding
+        if guidance != 1 and not condition_embedding.dropout:
+            raise ValueError(f"guidance {guidance:g} compares with no condition: set the condition embedding's dropout")
         self.network = network if network is not None else PriorNetwork(vae.latent_dim, condition_embedding.out_dim)
         self.learning_rate = learning_rate
         self.oversample = oversample
+        self.guidance = guidance
         self.max_atoms_per_batch = max_atoms_per_batch
         self.vae_checkpoint = vae_checkpoint
         self.provenance: Provenance | None = None
@@ -213,15 +220,29 @@ class LatentPrior(L.LightningModule):
             raise ValueError(f"oversample must be at least 1, not {oversample}")
         conditions = conditions.repeat_interleave(oversample, 0)
         turn = torch.arange(oversample, device=seeds.device).repeat(len(seeds))
-        condition = self.condition_embedding(self.condition_embedding.encode(conditions))
         latents = self.diffusion.sample(
-            lambda latent, step: self.network(latent, step, condition),
+            self._guided(conditions),
             derive_seeds(seeds.repeat_interleave(oversample), turn),
             self.vae.latent_dim,
         )
         error = self.vae.property_head.loss(latents, self.vae.condition_embedding.encode(conditions))
         best = error.view(-1, oversample).argmin(1)
         return latents.view(len(seeds), oversample, -1)[torch.arange(len(seeds), device=best.device), best]
+
+    def _guided(self, conditions: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+        """The network under conditions [n, C], moved away from itself without them if guidance is not 1."""
+        condition = self.condition_embedding(self.condition_embedding.encode(conditions))
+        if self.guidance == 1:
+            return lambda latent, step: self.network(latent, step, condition)
+        hidden = torch.full_like(conditions, torch.nan)
+        none = self.condition_embedding(self.condition_embedding.encode(hidden))
+
+        def predict_noise(latent: Tensor, step: Tensor) -> Tensor:
+            both = self.network(latent.repeat(2, 1), step.repeat(2), torch.cat([none, condition]))
+            without, under = both.chunk(2)
+            return torch.lerp(without, under, self.guidance)
+
+        return predict_noise
 
     def _fill(self, cells: Cells, latent: Tensor, progress: bool) -> Atoms:
         """Place atoms, a bounded number at a time."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple, Protocol, cast
 
 import lightning as L
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torch_geometric.data import Batch
 
+from matwheel.data.crystal import FloatArray
 from matwheel.data.module import CrystalDataModule, TrainingStatistics, share
 
 
@@ -101,6 +104,21 @@ class LatentDataModule(L.LightningDataModule):
         dataset = _Latents(LatentBatch(torch.cat(latents)[order], torch.cat(conditions)[order], position, row))
         batch_size = share(self.batch_size, self) if shuffle else self.batch_size
         return DataLoader(dataset, batch_size=batch_size, shuffle=shuffle, collate_fn=_identity)
+
+
+def latent_features(encoder: LatentEncoder, batches: Iterable[Batch]) -> FloatArray:
+    """What a trained generator makes of crystals, as features for other models, such as trees.
+
+    Args:
+        encoder: A `LatentPrior`, which holds the autoencoder.
+        batches: n crystals in order, such as `CrystalDataModule.predict_dataloader()`.
+
+    Returns:
+        [n, D], the means of their latents.
+    """
+    latents = [encoder.encode(batch.to(encoder.device)).double().cpu().numpy() for batch in batches]
+    features: FloatArray = np.concatenate(latents)
+    return features
 
 
 class _Latents(Dataset[LatentBatch]):

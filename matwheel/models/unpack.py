@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,7 +41,7 @@ def unpack_crystals(
         cells: The cells that they fill.
         index: [n], place of each crystal in the whole set of requests.
         condition_names: Names of the conditions; each becomes a property of the crystals.
-        conditions: [n, C], user's units.
+        conditions: [n, C], user's units; NaN where not given, which the origin then leaves out.
         provenance: Recorded in every crystal's origin, with its seed, index and conditions.
 
     Raises:
@@ -51,7 +52,7 @@ def unpack_crystals(
         raise ValueError(f"{len(atoms.atomic_numbers)} atoms do not fill cells of {num_atoms.sum()} atoms")
     # The shortest decimal that rounds to the same float32: 10.1 stays 10.1.
     values = [[float(str(value)) for value in row] for row in conditions.cpu().numpy()]
-    named = [dict(zip(condition_names, row, strict=True)) for row in values]
+    named = [{name: v for name, v in zip(condition_names, row, strict=True) if not math.isnan(v)} for row in values]
     seeds, indices = cells.seeds.tolist(), index.tolist()
     origins = [
         json.dumps(

@@ -21,8 +21,8 @@ class EncodedConditions(NamedTuple):
     """Conditions on the scale of networks.
 
     Attributes:
-        scalars: [B, S], 0 at the lower end of each scalar's grid and 1 at the upper.
-        classes: [B, K] int64, position among the classes found in training.
+        scalars: [B, S], transformed, with zero mean and unit variance over the training set; NaN where not given.
+        classes: [B, K] int64, position among the classes found in training; -1 where not given.
     """
 
     scalars: Float[Tensor, "crystals scalars"]
@@ -34,38 +34,42 @@ class _ScalarCondition(nn.Module):
 
     low: Tensor
     high: Tensor
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, kind: TransformKind, num_points: int, dim: int) -> None:
         super().__init__()
         self.transform = TargetTransform(kind)
+        # Ends of the grid, and the training values' mean and spread, all transformed.
         self.register_buffer("low", torch.tensor(-1.0))
         self.register_buffer("high", torch.tensor(1.0))
+        self.register_buffer("mean", torch.tensor(0.0))
+        self.register_buffer("std", torch.tensor(1.0))
         self.num_points = num_points
+        self.absent = nn.Parameter(torch.zeros(dim))
         self.net = mlp(num_points, dim, 3, dim)
         self._warned = False
 
     def fit(self, name: str, values: Tensor) -> None:
-        if not bool(torch.isfinite(values).all()):
-            raise ValueError(f"condition {name!r} has training values that are not finite: leave those rows out")
         values = values.double()
         self.transform.fit(values)
+        scaled = self.transform(values)
         # Of a large set, the outermost thousandths are trimmed, so that single outliers do not stretch the grid; the
         # margin gives room for conditions a little beyond.
-        low, high = torch.quantile(self.transform(values), torch.tensor([0.001, 0.999]).to(values))
+        low, high = torch.quantile(scaled, torch.tensor([0.001, 0.999]).to(values))
         margin = (0.1 * (high - low)).clamp_min(1e-3)
         self.low.copy_(low - margin)
         self.high.copy_(high + margin)
+        self.mean.copy_(scaled.mean())
+        self.std.copy_(scaled.std(correction=0).clamp_min(1e-6))
 
     def encode(self, name: str, values: Tensor) -> Tensor:
-        scaled = (self.transform(values) - self.low) / (self.high - self.low)
-        if not bool(((scaled >= 0) & (scaled <= 1)).all()):
-            if not bool(torch.isfinite(values).all()):
-                raise ValueError(
-                    f"condition {name!r} is missing (not a finite number): give every crystal a value for it"
-                )
-            self._warn(name, values[(scaled - 0.5).abs().argmax()])
-        clamped: Tensor = scaled.clamp(0, 1)
-        return clamped
+        scaled = self.transform(values)
+        outside = (scaled < self.low) | (scaled > self.high)
+        if bool(outside.any()):
+            self._warn(name, values[outside][(scaled[outside] - (self.low + self.high) / 2).abs().argmax()])
+        encoded: Tensor = (scaled.clamp(self.low, self.high) - self.mean) / self.std
+        return encoded
 
     def _warn(self, name: str, worst: Tensor) -> None:
         if not self._warned:
@@ -77,10 +81,12 @@ class _ScalarCondition(nn.Module):
                 stacklevel=2,
             )
 
-    def forward(self, scaled: Tensor) -> Tensor:
-        grid = torch.linspace(0, 1, self.num_points, device=scaled.device)
-        distance = (scaled[:, None] - grid) * (self.num_points - 1)
-        return cast(Tensor, self.net(torch.exp(-0.5 * distance**2)))
+    def forward(self, encoded: Tensor, hidden: Tensor) -> Tensor:
+        grid = torch.linspace(0, 1, self.num_points, device=encoded.device)
+        position = (encoded.nan_to_num() * self.std + self.mean - self.low) / (self.high - self.low)
+        distance = (position[:, None] - grid) * (self.num_points - 1)
+        absent = (hidden | encoded.isnan())[:, None]
+        return torch.where(absent, self.absent, self.net(torch.exp(-0.5 * distance**2)))
 
 
 _NO_CLASS = torch.finfo(torch.float32).max
@@ -96,10 +102,9 @@ class _ClassCondition(nn.Module):
         super().__init__()
         self.register_buffer("classes", torch.full((max_classes,), _NO_CLASS))
         self.embedding = nn.Embedding(max_classes, dim)
+        self.absent = nn.Parameter(torch.zeros(dim))
 
     def fit(self, name: str, values: Tensor) -> None:
-        if not bool(torch.isfinite(values).all()):
-            raise ValueError(f"condition {name!r} has training values that are not finite: leave those rows out")
         found = torch.unique(values.to(self.classes.dtype))
         if len(found) > len(self.classes):
             raise ValueError(
@@ -112,16 +117,18 @@ class _ClassCondition(nn.Module):
     def encode(self, name: str, values: Tensor) -> Tensor:
         values = values.to(self.classes.dtype)
         position = torch.searchsorted(self.classes, values.contiguous()).clamp(max=len(self.classes) - 1)
-        unknown = self.classes[position] != values
+        missing = values.isnan()
+        unknown = (self.classes[position] != values) & ~missing
         if bool(unknown.any()):
             known = ", ".join(f"{value:g}" for value in self.classes[self.classes < _NO_CLASS].tolist())
             raise ValueError(
                 f"condition {name!r} has no class {float(values[unknown][0]):g}; classes found in training: {known}"
             )
-        return position
+        return position.masked_fill(missing, -1)
 
-    def forward(self, position: Tensor) -> Tensor:
-        return cast(Tensor, self.embedding(position))
+    def forward(self, position: Tensor, hidden: Tensor) -> Tensor:
+        absent = (hidden | (position < 0))[:, None]
+        return torch.where(absent, self.absent, self.embedding(position.clamp_min(0)))
 
 
 class ConditionEmbedding(nn.Module):
@@ -129,8 +136,11 @@ class ConditionEmbedding(nn.Module):
 
     A scalar is brought to the scale of its `TargetTransform`, expanded in Gaussians on a grid that spans the training
     values, and passed through a perceptron; a class is looked up. All together pass through another perceptron.
-    Conditions must be complete: a missing one is an error. A scalar outside its grid is moved to the nearest end and a
-    warning says so.
+    A scalar outside its grid is moved to the nearest end and a warning says so.
+
+    With `dropout`, a learned vector stands for a condition that is not given (NaN): that is how a generator learns from
+    crystals without labels, and what guidance needs (Ho & Salimans, arXiv 2207.12598). Without, a missing condition is
+    an error. Nothing is ever put in its place.
 
     Args:
         kinds: How each condition is read, by name: `none`, `standardise`, `log` or `log1p` for scalars, `class` for
@@ -139,6 +149,7 @@ class ConditionEmbedding(nn.Module):
         feature_dim: Width of each condition's own embedding.
         out_dim: Width of the result.
         max_classes: Room for so many classes per class condition.
+        dropout: Fraction of the crystals whose conditions are hidden in training, all of a crystal's together.
     """
 
     def __init__(
@@ -148,8 +159,11 @@ class ConditionEmbedding(nn.Module):
         feature_dim: int = 64,
         out_dim: int = 128,
         max_classes: int = 32,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout is the fraction of crystals without conditions, in [0, 1), not {dropout}")
         if kinds is not None and not kinds:
             raise ValueError("a conditional generator needs at least one condition")
         self.kinds: Mapping[str, ConditionKind] | None = kinds
@@ -157,6 +171,7 @@ class ConditionEmbedding(nn.Module):
         self.feature_dim = feature_dim
         self.out_dim = out_dim
         self.max_classes = max_classes
+        self.dropout = dropout
         self.names: list[str] = list(kinds) if kinds is not None else []
         listed: list[ConditionKind] = list(kinds.values()) if kinds is not None else ["log"]
         self.is_class = [kind == "class" for kind in listed]
@@ -181,17 +196,20 @@ class ConditionEmbedding(nn.Module):
     def unfitted_copy(self) -> ConditionEmbedding:
         """A new embedding of the same conditions with its own weights."""
         kinds = None if self.kinds is None else dict(self.kinds)
-        return ConditionEmbedding(kinds, self.num_points, self.feature_dim, self.out_dim, self.max_classes)
+        return ConditionEmbedding(
+            kinds, self.num_points, self.feature_dim, self.out_dim, self.max_classes, self.dropout
+        )
 
     def fit(self, names: Sequence[str], values: Float[Tensor, "n conditions"]) -> None:
-        """Fit transforms, grids and classes on the training set.
+        """Fit transforms, grids and classes on the training set; a condition without any value stays as it was.
 
         Args:
             names: The conditions, in the order of the columns.
-            values: [n, C], user's units.
+            values: [n, C], user's units; NaN where not known, which needs `dropout`.
 
         Raises:
-            ValueError: If the names are not the conditions this embedding was made for, or a value is not finite.
+            ValueError: If the names are not the conditions this embedding was made for, or a value is missing or
+                infinite.
         """
         if self.kinds is None and len(names) != 1:
             raise ValueError(
@@ -205,17 +223,20 @@ class ConditionEmbedding(nn.Module):
             )
         self.names = list(names)
         values = values.to(next(self.parameters()).device)
-        for column, (name, part) in enumerate(zip(self.names, self._parts(), strict=True)):
-            part.fit(name, values[:, column])
+        for name, part, column in zip(self.names, self._parts(), values.unbind(1), strict=True):
+            self._check(name, column)
+            known = column[~column.isnan()]
+            if len(known):
+                part.fit(name, known)
 
     def encode(self, conditions: Float[Tensor, "crystals conditions"]) -> EncodedConditions:
         """Bring conditions to the scale of networks.
 
         Args:
-            conditions: [B, C], user's units, columns as in `names`.
+            conditions: [B, C], user's units, columns as in `names`; NaN where not given, which needs `dropout`.
 
         Raises:
-            ValueError: If a value is missing, or is a class not seen in training.
+            ValueError: If a value is missing or infinite, or is a class not seen in training.
         """
         if conditions.ndim != 2 or conditions.shape[1] != len(self.parts):
             raise ValueError(
@@ -223,16 +244,30 @@ class ConditionEmbedding(nn.Module):
             )
         scalars = [conditions.new_zeros(len(conditions), 0)]
         classes = [torch.zeros(len(conditions), 0, dtype=torch.long, device=conditions.device)]
-        for column, (name, part) in enumerate(zip(self.names, self._parts(), strict=True)):
-            encoded = part.encode(name, conditions[:, column])[:, None]
-            (classes if self.is_class[column] else scalars).append(encoded)
+        parts = zip(self.names, self._parts(), self.is_class, conditions.unbind(1), strict=True)
+        for name, part, is_class, column in parts:
+            self._check(name, column)
+            (classes if is_class else scalars).append(part.encode(name, column)[:, None])
         return EncodedConditions(torch.cat(scalars, 1), torch.cat(classes, 1))
 
     def forward(self, encoded: EncodedConditions) -> Float[Tensor, "crystals out"]:
-        """Embed encoded conditions."""
+        """Embed encoded conditions; in training, those of some crystals are hidden."""
         columns = {False: iter(encoded.scalars.unbind(1)), True: iter(encoded.classes.unbind(1))}
-        features = [part(next(columns[is_class])) for part, is_class in zip(self.parts, self.is_class, strict=True)]
+        hidden = torch.zeros(len(encoded.scalars), dtype=torch.bool, device=encoded.scalars.device)
+        if self.training and self.dropout:
+            hidden = torch.rand(len(hidden), device=hidden.device) < self.dropout
+        features = [
+            part(next(columns[is_class]), hidden) for part, is_class in zip(self.parts, self.is_class, strict=True)
+        ]
         return cast(Tensor, self.mix(torch.cat(features, 1)))
+
+    def _check(self, name: str, values: Tensor) -> None:
+        allowed = ~values.isinf() if self.dropout else values.isfinite()
+        if not bool(allowed.all()):
+            raise ValueError(
+                f"condition {name!r} is missing (not a finite number): give every crystal a value for it, or train "
+                "with the condition embedding's dropout above 0 and leave it out as NaN"
+            )
 
     def _parts(self) -> list[_ScalarCondition | _ClassCondition]:
         return cast(list[_ScalarCondition | _ClassCondition], list(self.parts))

@@ -35,12 +35,17 @@ class PropertyHead(nn.Module):
 
     @full_precision
     def loss(self, latent: Float[Tensor, "n latent"], conditions: EncodedConditions) -> Float[Tensor, " n"]:
-        """Squared error of each scalar (scaled to its grid) and cross-entropy of each class, summed over conditions."""
+        """Squared error of each scalar and cross-entropy of each class, summed over the conditions that are given.
+
+        Errors of scalars are in units of their training variance: 1 for a head that says the mean. Con-CDVAE scales
+        by the range instead; of a property with a heavy tail nearly nothing is left then, and the latent forgets it.
+        """
         loss = torch.zeros(len(latent), device=latent.device)
         for head, scalar in zip(self.scalars, conditions.scalars.unbind(1), strict=True):
-            loss = loss + (head(latent).squeeze(1) - scalar).square()
+            error = head(latent).squeeze(1) - scalar.nan_to_num()
+            loss = loss + torch.where(scalar.isnan(), 0.0, error.square())
         for head, label in zip(self.classes, conditions.classes.unbind(1), strict=True):
-            loss = loss + F.cross_entropy(head(latent), label, reduction="none")
+            loss = loss + F.cross_entropy(head(latent), label, ignore_index=-1, reduction="none")
         return loss
 
 

@@ -18,12 +18,14 @@ from matwheel.data.module import CrystalDataModule
 from matwheel.flywheel.callback import Flywheel
 from matwheel.flywheel.filters import BasicFilter, NoCrystalLeftError
 from matwheel.flywheel.labels import PredictorLabels
+from matwheel.flywheel.pretraining import Pretraining
 from matwheel.flywheel.results import COLUMNS, read_results
 from matwheel.flywheel.stages import FitSettings
 from matwheel.models.latent_prior import LatentPrior
 from matwheel.models.predictor import PropertyPredictor
 from matwheel.nn.cgcnn import CGCNN
 from tests.e2e.toy_wheel import attempts, changed, generator, ledger, spin
+from tests.small_data import write_small_table
 
 STAGES = {
     "baseline-dummy",
@@ -243,3 +245,26 @@ def test_the_target_must_be_a_condition(table: Path, tmp_path: Path) -> None:
     trainer = L.Trainer(accelerator="cpu", callbacks=[wheel], logger=False, default_root_dir=tmp_path)
     with pytest.raises(ValueError, match="add the target 'poly_total' to the conditions"):
         trainer.fit(PropertyPredictor(CGCNN(hidden_dim=8)), datamodule=data)
+
+
+def test_pretraining_is_shared_by_splits_and_generators(table: Path, tmp_path: Path) -> None:
+    other = write_small_table(tmp_path / "other.xyz", count=60)
+    model = generator(dropout=0.1)
+    pretraining = Pretraining([str(other), str(table)], FitSettings(max_epochs=2, batch_size=8))
+    options = {"generator": model, "pretraining": pretraining, "arms": ["G_F"], "baselines": []}
+    spin(tmp_path / "run", table, **options)
+    record = ledger(tmp_path / "run")["pretraining"]
+    metrics = record["metrics"]
+    assert metrics["used"] > 5
+    assert metrics["formula_test"] >= 8  # the table's own crystals
+    parts = ("formula_train", "formula_val", "formula_test", "repeated", "used")
+    assert sum(metrics[part] for part in parts) == metrics["read"] == 100
+    assert metrics["train/property"] == 0
+    assert ledger(tmp_path / "run")["generator"]["inputs"]["start"] == record["key"]
+    before = attempts(tmp_path / "run")
+    spin(tmp_path / "run", table, split_seed=1, **options)
+    again = changed(before, attempts(tmp_path / "run"))
+    assert {"generator", "prior", "predictor-G_F"} <= again
+    assert "pretraining" not in again
+    with pytest.raises(ValueError, match="give the generator's condition_embedding a dropout"):
+        Flywheel(generator(), pretraining=pretraining)

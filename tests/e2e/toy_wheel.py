@@ -26,22 +26,24 @@ from matwheel.nn.condition import ConditionEmbedding
 from tests.models.toys import ToyDecoder, ToyEncoder
 
 
-def toy_data(table: Path, labelled_fraction: float = 1.0, conditions: list[str] | None = None) -> CrystalDataModule:
+def toy_data(
+    table: Path, labelled_fraction: float = 1.0, conditions: list[str] | None = None, split_seed: int = 0
+) -> CrystalDataModule:
     """40 crystals: 24 to train on, 8 for validation, 8 for the test."""
     return CrystalDataModule(
         str(table),
         "poly_total",
         conditions,
-        split=RandomSplit(0.6, 0.2, 0.2),
+        split=RandomSplit(0.6, 0.2, 0.2, split_seed),
         labelled_fraction=labelled_fraction,
         batch_size=8,
         cache_dir=table.parent / "cache",
     )
 
 
-def generator() -> ConCDVAE:
+def generator(dropout: float = 0.0) -> ConCDVAE:
     torch.manual_seed(0)
-    embedding = ConditionEmbedding(num_points=8, feature_dim=8, out_dim=8)
+    embedding = ConditionEmbedding(num_points=8, feature_dim=8, out_dim=8, dropout=dropout)
     return ConCDVAE(ToyEncoder(), ToyDecoder(16 + 8), embedding, latent_dim=16, time_dim=8, hidden_dim=32, max_atoms=6)
 
 
@@ -55,11 +57,12 @@ def spin(
     labelled_fraction: float = 1.0,
     conditions_of_data: list[str] | None = None,
     callbacks: Sequence[Callback] = (),
+    split_seed: int = 0,
     **options: Any,
 ) -> tuple[L.Trainer, Flywheel]:
     """Turn a wheel with options of `Flywheel`."""
     os.environ["PL_GLOBAL_SEED"] = str(seed)
-    data = toy_data(table, labelled_fraction, conditions_of_data)
+    data = toy_data(table, labelled_fraction, conditions_of_data, split_seed)
     settings = {
         "generator": generator(),
         "prior": partial(LatentPrior, sampler=DenoisingSampler(sampler_steps)),

@@ -1,5 +1,6 @@
 """The conditional autoencoder: every term learns, validation repeats itself, failures name their cause."""
 
+import copy
 import math
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from matwheel.diffusion.noise import CoordinateNoise, TypeNoise
 from matwheel.models.averaging import WeightAverage
 from matwheel.models.con_cdvae import ConCDVAE, LossWeights
+from matwheel.nn.condition import ConditionEmbedding
 from tests.models.toys import ToyData, ToyDecoder, ToyEncoder, quiet_trainer, toy_crystals, toy_vae
 
 TERMS = {"coordinate", "type", "lattice", "composition", "num_atoms", "kl", "property"}
@@ -158,7 +160,7 @@ def test_a_loss_that_is_not_finite_names_term_and_crystals() -> None:
 def test_a_missing_condition_stops_training() -> None:
     data = ToyData()
     data.values[2, 0] = torch.nan
-    with pytest.raises(ValueError, match="'dielectric' has training values that are not finite"):
+    with pytest.raises(ValueError, match="'dielectric' is missing"):
         quiet_trainer(max_epochs=1).fit(toy_vae(), datamodule=data)
 
 
@@ -213,3 +215,23 @@ def test_optimiser(schedule: str) -> None:
     if schedule == "plateau":
         used = trainer.lr_scheduler_configs[0].scheduler
         assert (used.factor, used.patience, used.min_lrs) == (0.6, 30, [1e-4])
+
+
+def test_training_starts_from_a_pretrained_model_without_labels(tmp_path: Path) -> None:
+    embedding = ConditionEmbedding({"dielectric": "log", "system": "class"}, 8, 8, 8, dropout=0.2)
+    unlabelled = ToyData(toy_crystals(8, seed=3))
+    unlabelled.values.fill_(math.nan)
+    trainer = quiet_trainer(max_epochs=2)
+    trainer.fit(toy_vae(condition_embedding=embedding), datamodule=unlabelled)
+    assert trainer.callback_metrics["train/property"] == 0
+    assert all(torch.isfinite(p).all() for p in trainer.lightning_module.parameters())
+    trainer.save_checkpoint(tmp_path / "pretrained.ckpt")
+    model = toy_vae(condition_embedding=copy.deepcopy(embedding), start=tmp_path / "pretrained.ckpt", learning_rate=0.0)
+    other = quiet_trainer(max_epochs=1)
+    other.fit(model, datamodule=ToyData())
+    pretrained = dict(trainer.lightning_module.named_parameters())
+    for name, parameter in model.named_parameters():
+        assert torch.equal(parameter, pretrained[name]), name
+    # Scales are those of the crystals trained on now.
+    assert not torch.equal(model.lattice_scaler.mean, trainer.lightning_module.lattice_scaler.mean)
+    assert model.condition_embedding.parts[0].transform.fitted

@@ -16,11 +16,13 @@ from matwheel.data.crystal import CrystalTable
 from matwheel.diffusion.latent import LatentDiffusion
 from matwheel.diffusion.samplers import AnnealedLangevin, DenoisingSampler
 from matwheel.models.latent_prior import LatentPrior, _parts_by_atoms
-from matwheel.models.latents import LatentDataModule
+from matwheel.models.latents import LatentDataModule, latent_features
 from matwheel.models.unpack import Provenance
+from matwheel.nn.condition import ConditionEmbedding
 from matwheel.nn.prior_network import PriorNetwork
 from tests.models.toys import ToyData, quiet_trainer, toy_crystals, toy_vae
 
+KINDS = {"dielectric": "log", "system": "class"}
 WHERE = Provenance(checkpoint="abc123", round=2)
 
 
@@ -157,6 +159,46 @@ def test_the_latent_that_fits_its_own_condition_best_is_kept(oversample: int) ->
             torch.testing.assert_close(kept[row], candidates[row, errors.argmin()])
     with pytest.raises(ValueError, match="oversample must be at least 1"):
         prior._best_latents(conditions, seeds, 0)
+
+
+def test_guidance_interpolates_between_no_condition_and_beyond_the_condition() -> None:
+    prior = toy_prior(condition_embedding=ConditionEmbedding(KINDS, 8, 8, 8, dropout=0.1)).eval()
+    conditions, _, _ = requests(5)
+    none = torch.full_like(conditions, math.nan)
+    latent, step = torch.randn(5, 16), torch.randint(10, (5,))
+
+    def noise(guidance: float, given: torch.Tensor = conditions) -> torch.Tensor:
+        prior.guidance = guidance
+        return prior._guided(given)(latent, step)
+
+    with torch.no_grad():
+        embedded = prior.condition_embedding(prior.condition_embedding.encode(conditions))
+        assert torch.equal(noise(1.0), prior.network(latent, step, embedded))
+        torch.testing.assert_close(noise(0.0), noise(1.0, none))
+        assert not torch.allclose(noise(0.0), noise(1.0))
+        torch.testing.assert_close(noise(2.5) - noise(0.0), 2.5 * (noise(1.0) - noise(0.0)), rtol=1e-4, atol=1e-5)
+
+
+def test_guidance_needs_a_prior_that_can_do_without_conditions() -> None:
+    with pytest.raises(ValueError, match="set the condition embedding's dropout"):
+        toy_prior(guidance=2.0)
+
+
+def test_crystals_without_conditions() -> None:
+    data = ToyData()
+    vae = toy_vae(condition_embedding=ConditionEmbedding(KINDS, 8, 8, 8, dropout=0.1))
+    vae.condition_embedding.fit(data.conditions, data.values)
+    prior = LatentPrior(vae, sampler=DenoisingSampler(num_steps=3), oversample=2)
+    prior.condition_embedding.fit(data.conditions, data.values)
+    conditions, seeds, index = requests(4)
+    conditions[:3] = math.nan
+    conditions[1, 0] = 10.0
+    table = prior.sample(conditions, seeds, index, 2, WHERE)
+    origins = [json.loads(crystal.origin)["conditions"] for crystal in table]
+    assert origins[:3] == [{}, {"dielectric": 10.0}, {}]
+    assert set(origins[3]) == {"dielectric", "system"}
+    with pytest.raises(ValueError, match="is missing"):
+        toy_prior().sample(conditions, seeds, index, 2, WHERE)
 
 
 def test_oversampling_brings_the_property_closer() -> None:
@@ -302,3 +344,12 @@ def test_parts_hold_a_bounded_number_of_atoms(num_atoms: list[int], limit: int) 
     assert [i for part in parts for i in range(part.start, part.stop)] == list(range(len(num_atoms)))
     for part in parts:
         assert sum(num_atoms[part]) <= limit or part.stop - part.start == 1
+
+
+def test_latents_are_features_for_other_models() -> None:
+    prior, data = toy_prior(), ToyData(batch_size=3)
+    features = latent_features(prior, data.val_dataloader())
+    assert features.shape == (len(data.table), 16)
+    with torch.no_grad():
+        expected = prior.vae.encode(data.batch([4]))[0][0]
+    np.testing.assert_allclose(features[4], expected, rtol=1e-4, atol=1e-6)

@@ -69,13 +69,15 @@ class ToyDecoder(nn.Module):
 def toy_vae(**options: object) -> ConCDVAE:
     """A ConCDVAE in miniature."""
     torch.manual_seed(0)
+    parts = {
+        "encoder": ToyEncoder(),
+        "decoder": ToyDecoder(16 + 8),
+        "condition_embedding": ConditionEmbedding(
+            {"dielectric": "log", "system": "class"}, num_points=8, feature_dim=8, out_dim=8
+        ),
+    }
     sizes = {"latent_dim": 16, "time_dim": 8, "hidden_dim": 32, "max_atoms": 8}
-    return ConCDVAE(
-        ToyEncoder(),
-        ToyDecoder(16 + 8),
-        ConditionEmbedding({"dielectric": "log", "system": "class"}, num_points=8, feature_dim=8, out_dim=8),
-        **{**sizes, **options},  # type: ignore[arg-type]
-    )
+    return ConCDVAE(**{**parts, **sizes, **options})  # type: ignore[arg-type]
 
 
 class ToyData(L.LightningDataModule):

@@ -31,21 +31,24 @@ def embed(embedding: ConditionEmbedding, *values: float) -> torch.Tensor:
 def test_the_grid_spans_the_training_values() -> None:
     values = heavy_tailed()
     embedding = fitted()
-    scalars = embedding.encode(values.float()).scalars
-    assert scalars.min() > 0
-    assert scalars.max() < 1
-    assert scalars.min() < 0.12
-    assert scalars.max() > 0.88
+    expansion = {}
+    embedding.parts[0].net.register_forward_hook(lambda _, args, __: expansion.update(input=args[0]))
+    embedding(embedding.encode(values.float()))
+    used = expansion["input"].max(0).values > 0.5  # which points of the grid are met
+    assert used[4:-4].all()
+    assert not used[0]
+    assert not used[-1]
     # Distinct values have distinct embeddings, in the tail too.
     assert not torch.allclose(embed(embedding, 40.0), embed(embedding, 50.0), atol=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["none", "standardise", "log", "log1p"])
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e5])
-def test_the_grid_has_the_scale_of_the_data_whatever_it_is(kind: str, scale: float) -> None:
+def test_encoded_scalars_have_unit_variance_whatever_the_scale_of_the_data(kind: str, scale: float) -> None:
     values = scale * heavy_tailed()
     scalars = fitted(kind, values).encode(values.float()).scalars
-    assert scalars.max() - scalars.min() > 0.7
+    assert scalars.mean() == pytest.approx(0, abs=0.02)
+    assert scalars.std() == pytest.approx(1, abs=0.1)
 
 
 @settings(deadline=None)
@@ -71,7 +74,7 @@ def test_values_off_the_grid_are_moved_to_its_end_with_a_warning(beyond: float) 
 def test_a_missing_condition_is_an_error(missing: float) -> None:
     with pytest.raises(ValueError, match=r"'dielectric' is missing"):
         embed(fitted(), missing)
-    with pytest.raises(ValueError, match=r"'dielectric' has training values that are not finite"):
+    with pytest.raises(ValueError, match=r"'dielectric' is missing"):
         fitted(values=torch.tensor([[1.0], [missing]]))
     with pytest.raises(ValueError, match="a column for each of the conditions"):
         fitted().encode(torch.zeros(3, 0))
@@ -97,7 +100,49 @@ def test_several_conditions_at_once() -> None:
         assert not torch.allclose(base, embed(embedding, *other), atol=1e-5)
 
 
-@pytest.mark.parametrize("value", [5.0, 226.0, 2.0, math.nan])
+def test_what_is_not_given_has_a_learned_vector() -> None:
+    torch.manual_seed(0)
+    embedding = ConditionEmbedding({"gap": "standardise", "system": "class"}, dropout=0.5)
+    embedding.fit(["gap", "system"], torch.tensor([[0.5, 3], [1.5, 7], [math.nan, 7], [2.5, math.nan]]))
+    embedding.eval()
+    none = embed(embedding, math.nan, math.nan)
+    some = embed(embedding, math.nan, 7)
+    assert not torch.allclose(none, some)
+    assert not torch.allclose(some, embed(embedding, 1.5, 7))
+    none.sum().backward()
+    for part in embedding.parts:
+        assert part.absent.grad.abs().sum() > 0
+    for parameter in embedding.parameters():
+        assert parameter.grad is None or torch.isfinite(parameter.grad).all()
+    with pytest.raises(ValueError, match="'gap' is missing"):
+        embed(embedding, math.inf, 7)
+
+
+def test_dropout_hides_all_conditions_of_a_crystal_in_training_only() -> None:
+    torch.manual_seed(0)
+    embedding = ConditionEmbedding({"gap": "standardise", "system": "class"}, dropout=0.3)
+    embedding.fit(["gap", "system"], torch.tensor([[0.5, 3], [1.5, 7], [2.5, 7]]))
+    encoded = embedding.encode(torch.tensor([[1.0, 7]]).repeat(4000, 1))
+    embedding.eval()
+    given, none = embedding(encoded)[0], embed(embedding, math.nan, math.nan)
+    assert (embedding(encoded) == given).all()
+    embedding.train()
+    hidden = torch.isclose(embedding(encoded), none).all(1)
+    shown = torch.isclose(embedding(encoded), given).all(1)
+    assert hidden.float().mean() == pytest.approx(0.3, abs=0.03)
+    assert shown.float().mean() == pytest.approx(0.7, abs=0.03)  # never one condition without the other
+    with pytest.raises(ValueError, match=r"in \[0, 1\), not 1"):
+        ConditionEmbedding(dropout=1.0)
+
+
+def test_a_condition_nobody_knows_is_left_unfitted() -> None:
+    embedding = ConditionEmbedding(dropout=0.1)
+    embedding.fit(["dielectric"], torch.full((5, 1), math.nan))
+    assert embedding.names == ["dielectric"]
+    assert torch.isfinite(embed(embedding.eval(), math.nan)).all()
+
+
+@pytest.mark.parametrize("value", [5.0, 226.0, 2.0])
 def test_an_unknown_class_is_an_error(value: float) -> None:
     with pytest.raises(ValueError, match=r"'system' has no class .*classes found in training: 3, 7, 225"):
         embed(several(), 1.0, value, 10)
@@ -132,6 +177,27 @@ def test_by_default_the_name_comes_from_the_data() -> None:
     embedding = ConditionEmbedding()
     embedding.fit(["bulk_modulus"], heavy_tailed())
     assert embedding.names == ["bulk_modulus"]
+
+
+def test_property_head_counts_only_what_is_given() -> None:
+    torch.manual_seed(0)
+    embedding = ConditionEmbedding({"gap": "log", "system": "class"}, dropout=0.1)
+    values = torch.cat([heavy_tailed(), torch.arange(500)[:, None] % 3], 1)
+    embedding.fit(["gap", "system"], values)
+    head = PropertyHead(8, 1, 1, embedding.max_classes, hidden_dim=16)
+    latent = torch.randn(3, 8)
+    some = torch.tensor([[math.nan, math.nan], [10.0, math.nan], [math.nan, 1.0]])
+    loss = head.loss(latent, embedding.encode(some))
+    loss.sum().backward()
+    assert loss[0] == 0
+    assert (loss[1:] > 0).all()
+    assert all(torch.isfinite(parameter.grad).all() for parameter in head.parameters())
+    # A head that says the mean has the error 1 per scalar, however heavy the tail.
+    torch.nn.init.zeros_(head.scalars[0][-1].weight)
+    torch.nn.init.zeros_(head.scalars[0][-1].bias)
+    scalars = values[:, :1].float()
+    encoded = embedding.encode(torch.cat([scalars, torch.full_like(scalars, math.nan)], 1))
+    assert head.loss(torch.randn(500, 8), encoded).mean().item() == pytest.approx(1, abs=0.1)
 
 
 def test_property_head_learns_scalars_and_classes() -> None:

@@ -1,0 +1,31 @@
+"""A generator's encoder as a predictor network."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from matwheel.nn.encoder_network import EncoderNetwork
+from tests.models.toys import ToyData, ToyEncoder, toy_vae
+
+
+@pytest.mark.parametrize("prefix", ["", "vae."])
+def test_weights_of_a_generator_are_taken(prefix: str, tmp_path: Path) -> None:
+    vae = toy_vae()
+    with torch.no_grad():
+        vae.encoder.embedding.weight.mul_(3)
+    state = {f"{prefix}{name}": value for name, value in vae.state_dict().items()}
+    torch.save({"state_dict": state}, tmp_path / "generator.ckpt")
+    network = EncoderNetwork(ToyEncoder(), hidden_dim=8, start=tmp_path / "generator.ckpt")
+    batch = ToyData().batch([0, 1, 5])
+    assert torch.equal(network.encoder(batch), vae.encoder(batch))
+    value = network(batch)
+    assert value.shape == (3,)
+    value.sum().backward()
+    assert network.encoder.embedding.weight.grad.abs().sum() > 0  # it goes on learning
+
+
+def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path) -> None:
+    torch.save({"state_dict": {"network.weight": torch.zeros(2)}}, tmp_path / "other.ckpt")
+    with pytest.raises(ValueError, match=r"other.ckpt does not hold the weights of this encoder"):
+        EncoderNetwork(ToyEncoder(), start=tmp_path / "other.ckpt")
