@@ -88,7 +88,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             f"the folder {path.parent} and run the same command again, which repeats the stage"
         ) from error
     if not isinstance(content, dict) or not isinstance(content.get("state_dict"), Mapping):
-        raise ValueError(f"{path} holds no weights ('state_dict'): give a checkpoint that `fit` left")
+        raise ValueError(f"{path} holds no weights ('state_dict'): give a checkpoint that 'fit' left")
     return content
 
 
