@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
+from matwheel.checkpoint_file import read_checkpoint
 from matwheel.flywheel.processes import Processes
 
 log = logging.getLogger(__name__)
@@ -39,14 +39,10 @@ def state_to_continue(folder: Path, processes: Processes) -> Path | None:
     path = folder / LAST
     if processes.is_first and path.is_file():
         try:
-            torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # damaged files fail in many ways: each means unreadable
-            log.warning(
-                "%s is damaged (%s: %s): this training starts again from its first epoch",
-                path,
-                type(error).__name__,
-                str(error).partition("\n")[0],
-            )
+            read_checkpoint(path)
+        except ValueError as error:
+            reason = str(error.__cause__ or error).partition("\n")[0]
+            log.warning("%s is damaged (%s): this training starts again from its first epoch", path, reason)
             path.unlink()
     return path if processes.broadcast(path.is_file()) else None
 

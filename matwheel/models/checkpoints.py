@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
+from matwheel.checkpoint_file import read_checkpoint
 from matwheel.files import replaced_when_complete
 
 _MODEL = "model_class"
@@ -70,28 +70,6 @@ def not_finite(state: Mapping[str, object]) -> list[str]:
     ]
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Content of a checkpoint, on the CPU; nothing in it is executed.
-
-    Raises:
-        ValueError: If there is no such file, or it is damaged or holds anything but weights and plain values.
-    """
-    if not path.is_file():
-        raise ValueError(f"no such checkpoint: {path}")
-    try:
-        _refuse_unpacking(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # damaged files fail in many ways: each means unreadable
-        raise ValueError(
-            f"{path} is not a checkpoint that can be read: it is cut off, damaged, of another program, or holds code, "
-            f"which is never run ({type(error).__name__}). Give another one; if it is of a stage of a flywheel, delete "
-            f"the folder {path.parent} and run the same command again, which repeats the stage"
-        ) from error
-    if not isinstance(content, dict) or not isinstance(content.get("state_dict"), Mapping):
-        raise ValueError(f"{path} holds no weights ('state_dict'): give a checkpoint that 'fit' left")
-    return content
-
-
 def load_weights(model: L.LightningModule, path: Path) -> None:
     """Put the weights of a checkpoint into a model.
 
@@ -139,16 +117,6 @@ def loading_trainer(model: L.LightningModule, checkpoint: Mapping[str, Any]) -> 
     if trainer is not None:
         check_fits(model, checkpoint, trainer.ckpt_path)
     return trainer
-
-
-def _refuse_unpacking(path: Path) -> None:
-    """Checkpoints are archives without compression: one that would grow is not torch's."""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-        packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
-        if packed or sum(entry.file_size for entry in entries) > path.stat().st_size:
-            raise ValueError("the archive is compressed")
 
 
 def _shape(value: object) -> object:

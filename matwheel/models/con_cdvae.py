@@ -19,7 +19,7 @@ from torch_geometric.data import Batch
 from matwheel.diffusion.draws import NoiseDraws
 from matwheel.diffusion.noise import CoordinateNoise, TypeNoise, mean_over_atoms
 from matwheel.diffusion.samplers import Denoise
-from matwheel.models.checkpoints import complete_checkpoint, loading_trainer
+from matwheel.models.checkpoints import complete_checkpoint, load_weights, loading_trainer
 from matwheel.models.finite import check_finite
 from matwheel.models.optimisation import may_fuse, one_cycle
 from matwheel.nn.condition import ConditionEmbedding, EncodedConditions
@@ -161,7 +161,7 @@ class ConCDVAE(L.LightningModule):
             )
         if stage == "fit":
             if self.start is not None:
-                self.load_state_dict(torch.load(self.start, map_location="cpu", weights_only=True)["state_dict"])
+                load_weights(self, self.start)
             statistics = data.training_statistics()
             self.condition_embedding.fit(data.conditions, statistics.conditions)
             self.lattice_scaler.fit(statistics.lattices, statistics.num_atoms)

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch_geometric.data import Batch
 
+from matwheel.checkpoint_file import read_checkpoint
 from matwheel.nn.mlp import mlp
 
 _PREFIXES = ("vae.encoder.", "encoder.")
@@ -47,7 +48,7 @@ class EncoderNetwork(nn.Module):
         return value
 
     def _load(self, checkpoint: Path) -> None:
-        content: dict[str, Any] = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+        content: dict[str, Any] = read_checkpoint(checkpoint)["state_dict"]
         for prefix in _PREFIXES:
             weights = {name.removeprefix(prefix): w for name, w in content.items() if name.startswith(prefix)}
             if weights:

@@ -8,7 +8,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from matwheel.models.checkpoints import WholeCheckpoints, load_weights, read_checkpoint
+from matwheel.checkpoint_file import read_checkpoint
+from matwheel.models.checkpoints import WholeCheckpoints, load_weights
 from matwheel.models.latent_prior import LatentPrior
 from tests.models.toys import ToyData, quiet_trainer, toy_vae
 
