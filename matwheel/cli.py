@@ -200,13 +200,20 @@ def _has_wandb_account() -> bool:
 
 
 def _default_name(subcommand: str, options: Namespace) -> str:
-    """DATASET-flywheel, or DATASET-MODEL and, except for fit, the command."""
-    callbacks = [callback.class_path for callback in _as_list(options.trainer.callbacks)]
-    is_wheel = subcommand == "fit" and any(path.rsplit(".", 1)[-1] == "Flywheel" for path in callbacks)
-    parts = [_dataset(options.get("data")), "flywheel" if is_wheel else options.model.class_path.rsplit(".", 1)[-1]]
-    if subcommand != "fit":
-        parts.append(subcommand)
-    return "-".join(part for part in parts if part).lower()
+    """DATASET-flywheel and what tells its kind from others, or DATASET-MODEL and, except for fit, the command."""
+    data = options.get("data")
+    wheels = [callback for callback in _as_list(options.trainer.callbacks) if _class_name(callback) == "Flywheel"]
+    if subcommand == "fit" and wheels:
+        fraction = data.init_args.get("labelled_fraction", 1.0) if data is not None else 1.0
+        source = wheels[0].init_args.get("source")
+        kind = ["flywheel", "semi" if fraction < 1 else "", _class_name(source) if source is not None else ""]
+    else:
+        kind = [_class_name(options.model), subcommand if subcommand != "fit" else ""]
+    return "-".join(part for part in (_dataset(data), *kind) if part).lower()
+
+
+def _class_name(configured: Namespace) -> str:
+    return str(configured.class_path).rsplit(".", 1)[-1]
 
 
 def _dataset(data: Namespace | None) -> str:

@@ -165,7 +165,8 @@ def test_flywheel(config: Path, small_data: list[str], capsys: pytest.CaptureFix
     options = SMALL_WHEEL if config.stem in ("full", "semi") else SMALL_FILTER
     small = [part for name, value in options.items() for part in (f"--trainer.callbacks.{name}", str(value))]
     main([*_args("fit", config), *small_data, *SHORT, *small])
-    run = Path("runs/small-flywheel")
+    names = {"full": "", "semi": "-semi", "substitution": "-ionsubstitution", "jitter": "-strainjitter"}
+    run = Path(f"runs/small-flywheel{names[config.stem]}")
     assert (run / "results.csv").is_file()
     assert (run / "version_0" / "config.yaml").is_file()
     assert ("S+G_S" if config.stem == "semi" else "F+G_F") in capsys.readouterr().out

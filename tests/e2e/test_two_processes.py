@@ -54,7 +54,8 @@ def _command(scenario: ScenarioName, **options: object) -> list[str]:
         data += ["--data.labelled_fraction", "0.5"]
         small["labeller"] = "MeanLabels"
     wheel = [part for name, value in small.items() for part in (f"--trainer.callbacks.{name}", str(value))]
-    return ["fit", "-c", str(CONFIGS / "flywheel" / f"{scenario}.yaml"), *data, *SHORT, *wheel]
+    config = str(CONFIGS / "flywheel" / f"{scenario}.yaml")
+    return ["fit", "-c", config, "--name", RUN.name, *data, *SHORT, *wheel]
 
 
 def _on_two(launcher: Launcher, command: list[str]) -> list[str]:
