@@ -112,7 +112,7 @@ def test_the_command_line_when_a_run_is_in_use_and_when_it_is_told_to_end(
     with Path("out").open("w") as out:
         run = subprocess.Popen([sys.executable, "-m", "matwheel.fit", *command], stdout=out, stderr=out)
     folder = Path("runs/small-flywheel")
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 900
     while not list(folder.glob("stages/generator.partial-*/last.ckpt")):
         assert run.poll() is None, Path("out").read_text()
         assert time.monotonic() < deadline

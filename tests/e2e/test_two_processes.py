@@ -110,9 +110,9 @@ def test_a_process_that_dies_takes_the_run_down_and_the_rerun_continues(launcher
         "full",
         arms='["G_F"]',
         baselines="[]",
-        generator_fit__max_epochs=60,
-        prior__sampler__num_steps=50,
-        synthetic_ratio=3,
+        generator_fit__max_epochs=30,
+        prior__sampler__num_steps=25,
+        synthetic_ratio=2,
     )
     command = _on_two(launcher, wheel)
 
@@ -126,15 +126,15 @@ def test_a_process_that_dies_takes_the_run_down_and_the_rerun_continues(launcher
     printed = _run_and_kill(command, rank=0, when=lambda: bool(list(RUN.glob(chunks))))
     assert "stage generator: resumed" in printed
     made = {path.name: path.stat().st_mtime_ns for path in RUN.glob(chunks)}
-    assert 0 < len(made) < 21
+    assert 0 < len(made) < 14
     finished = _ledger()["generator"]
 
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=True)
     assert "stage generator: finished before, skipped" in done.stderr
     assert "stage samples: resumed" in done.stderr
     assert _ledger()["generator"] == finished
     parts = {path.name: path.stat().st_mtime_ns for path in RUN.glob("stages/samples/parts/*.npz")}
-    assert len(parts) == 21
+    assert len(parts) == 14
     assert made.items() <= parts.items()  # none was made again
     assert [row.arm for row in read_results(RUN / "results.csv")] == ["G_F"]
 
@@ -142,7 +142,7 @@ def test_a_process_that_dies_takes_the_run_down_and_the_rerun_continues(launcher
 def _run_and_kill(command: list[str], rank: int, when: Callable[[], bool]) -> str:
     """Start a run, kill one of its ranks at some time, and return what it printed; nothing may be left of it."""
     with Path("out").open("w") as out, _ended(subprocess.Popen(command, stdout=out, stderr=out)) as run:
-        deadline = time.monotonic() + 300
+        deadline = time.monotonic() + 900
         while not when():
             assert run.poll() is None, Path("out").read_text()
             assert time.monotonic() < deadline
