@@ -9,6 +9,7 @@ whole. A wheel that ends before all kills are spent is compared, and another one
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -110,6 +111,8 @@ def _attempt(folder: Path, table: Path, pieces: int | None = None, seconds: floa
             traceback.print_exc()
         finally:
             os._exit(status)
+    with contextlib.suppress(OSError):  # whichever of the two comes first
+        os.setpgid(child, child)
     deadline: float | None = None
     while deadline is None or time.monotonic() < deadline:
         pid, status = os.waitpid(child, os.WNOHANG)
