@@ -3,9 +3,9 @@
 python -m benchmarks.sampler_quality runs/NAME/stages/prior/best.ckpt runs/NAME/stages/predictor-F/best.ckpt
 
 The first checkpoint is the prior of a finished `make flywheel`, the second its predictor of real crystals. All samplers
-get the same conditions and seeds, so that cells and numbers of atoms are the same and only atoms differ. Samplers are
-chosen by this table, so coverage is against the validation crystals of the split, not the test crystals; matches are
-against its training crystals.
+get the same conditions and seeds, so that cells and numbers of atoms are the same and only atoms differ. Coverage is
+against the validation crystals of the split, so that samplers may be chosen by it; matches are against its training
+crystals. The predictor has seen the generator's training crystals: its condition error only compares samplers.
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@ def keep_freed_memory() -> None:
     """Let glibc reuse freed blocks of up to a gigabyte instead of giving each back to the system.
 
     Every operation on a CPU allocates its result. Above 32 MB, and at the top of the heap, glibc returns freed memory
-    at once, so that the next tensor is mapped and cleared anew page by page: up to a fifth of a training step. Without
-    glibc nothing is done; the peak of memory stays the same.
+    at once, so that the next tensor is mapped and cleared anew page by page. Without glibc nothing is done; the peak of
+    memory stays the same.
     """
     if sys.platform != "linux":
         return
