@@ -104,7 +104,8 @@ def vae_loss(model: ConCDVAE, mixed: bool = False) -> Loss:
     """The training loss of a batch, in mixed precision (bfloat16) if wanted."""
 
     def loss(batch: Batch) -> torch.Tensor:
-        draws = NoiseDraws.random(batch.num_graphs, len(batch.batch), model.latent_dim, 50, torch.device("cpu"))
+        seeds = torch.randint(2**62, (batch.num_graphs,))
+        draws = NoiseDraws.seeded(seeds, batch.num_atoms, model.latent_dim, model.coordinate_noise.num_levels)
         with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
             terms, _ = model._terms(batch, draws, true_cells=True)
         return torch.stack([getattr(model.loss_weights, name) * term.mean() for name, term in terms.items()]).sum()

@@ -20,7 +20,6 @@ import torch
 
 from matwheel.data.graphs import CrystalGraphs
 from matwheel.data.module import CrystalDataModule
-from matwheel.diffusion.random import derive_seeds
 from matwheel.diffusion.samplers import AnnealedLangevin, DenoisingSampler, Sampler
 from matwheel.flywheel.conditions import KernelDensity
 from matwheel.memory import keep_freed_memory
@@ -38,6 +37,7 @@ from matwheel.models.unpack import Provenance
 from matwheel.nn.cgcnn import CGCNN
 from matwheel.nn.condition import ConditionEmbedding
 from matwheel.nn.painn import PaiNNDecoder, PaiNNEncoder
+from matwheel.seeded import derive_seeds
 
 HERE = Path(__file__).parent
 SAMPLERS: dict[str, Sampler] = {

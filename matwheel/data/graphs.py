@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -145,6 +147,7 @@ class CrystalGraphs:
         """
         with clear_write_errors(folder, _OTHER_CACHE):
             folder.parent.mkdir(parents=True, exist_ok=True)
+            _remove_leftovers(folder)
             temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
             try:
                 for f in fields(self):
@@ -254,6 +257,14 @@ def _repeats(edges: Neighbours) -> Tensor:
     first.scatter_reduce_(0, kind, torch.arange(len(centre)), "amin")
     repeats: Tensor = torch.zeros_like(centre).index_copy_(0, first, counts)
     return repeats
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove what killed processes left of the same cache; writing one takes seconds, not an hour."""
+    for leftover in folder.parent.glob(f".{folder.name}-*"):
+        with contextlib.suppress(FileNotFoundError):  # another process removed it first
+            if time.time() - leftover.stat().st_mtime > 3600:
+                shutil.rmtree(leftover)
 
 
 def _short_hash(text: str) -> str:

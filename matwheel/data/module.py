@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import copy
 import logging
-import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import lightning as L
 import numpy as np
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torch_geometric.data import Batch
@@ -21,6 +21,7 @@ from matwheel.data.checks import usable_rows
 from matwheel.data.crystal import CrystalTable, FloatArray, IntArray
 from matwheel.data.graphs import CrystalGraphs
 from matwheel.data.rows import LoadedTable
+from matwheel.data.shares import Shares
 from matwheel.data.splits import RandomSplit, Split, SplitRows
 
 log = logging.getLogger(__name__)
@@ -227,15 +228,12 @@ class CrystalDataModule(L.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Shuffled batches of the current training set."""
-        return self._loader(self.train_rows, shuffle=True)
-
-    def ordered_dataloader(self) -> DataLoader[Batch]:
-        """Batches of the current training set in the order of `train_rows`."""
-        return self._loader(self.train_rows)
+        return self._loader(self.train_rows, shared=True, shuffle=True)
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        """Batches of the validation rows."""
-        return self._loader(self.val_rows)
+        """Batches of the validation rows; in a fit, this process's share of them."""
+        fitting = self.trainer is not None and self.trainer.state.fn == TrainerFn.FITTING
+        return self._loader(self.val_rows, shared=fitting)
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """Batches of the test rows."""
@@ -245,17 +243,25 @@ class CrystalDataModule(L.LightningDataModule):
         """Batches of all rows, labelled or not."""
         return self._loader(np.arange(len(self.table)))
 
+    def ordered_dataloader(self, rows: IntArray | None = None) -> DataLoader[Batch]:
+        """Batches of rows in their order, the same in every process; the current training set by default."""
+        return self._loader(self.train_rows if rows is None else rows)
+
     def _refuse_evaluation_rows(self, rows: IntArray, what: str) -> None:
         forbidden = np.intersect1d(rows, np.concatenate([self.val_rows, self.test_rows]))
         if len(forbidden):
             raise ValueError(f"rows {forbidden[:5].tolist()} belong to validation or test and cannot be {what}")
 
-    def _loader(self, rows: IntArray, shuffle: bool = False) -> DataLoader[Batch]:
+    def _loader(self, rows: IntArray, shared: bool = False, shuffle: bool = False) -> DataLoader[Batch]:
         dataset = _CrystalDataset(self._pool, rows, self._per_crystal)
+        batch_size = self.batch_size if shuffle else self.batch_size * _EVALUATION_BATCHES
+        sampler = None
+        if shared:
+            sampler, batch_size = Shares.of(self.trainer, dataset, batch_size, shuffle)
         return DataLoader(
             dataset,
-            batch_size=share(self.batch_size, self) if shuffle else self.batch_size * _EVALUATION_BATCHES,
-            shuffle=shuffle,
+            batch_size=batch_size,
+            sampler=sampler,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             collate_fn=_identity,
@@ -272,11 +278,6 @@ class CrystalDataModule(L.LightningDataModule):
 
     def _cached_graphs(self, table: CrystalTable) -> CrystalGraphs:
         return CrystalGraphs.cached(table, self.cutoff, self.max_neighbours, self.cache_dir)
-
-
-def share(batch_size: int, data: L.LightningDataModule) -> int:
-    """What each process of a data module's trainer takes of a batch, so that their number does not change training."""
-    return math.ceil(batch_size / (data.trainer.world_size if data.trainer is not None else 1))
 
 
 class _CrystalDataset(Dataset[Batch]):

@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from matwheel.diffusion.random import atom_seeds, seeded_normal, seeded_uniform
+from matwheel.seeded import atom_seeds, seeded_normal, seeded_uniform
 
 
 @dataclass(frozen=True)
@@ -21,50 +20,42 @@ class NoiseDraws:
         latent: [B, D], standard normal.
         coordinates: [N, 3], standard normal.
         types: [N, 2], uniform in (0, 1).
+        condition: [B], uniform in (0, 1), for hiding conditions.
     """
 
     level: Int[Tensor, " crystals"]
     latent: Float[Tensor, "crystals latent"]
     coordinates: Float[Tensor, "atoms 3"]
     types: Float[Tensor, "atoms 2"]
+    condition: Float[Tensor, " crystals"]
 
     @classmethod
-    def random(
-        cls, num_crystals: int, num_atoms: int, latent_dim: int, num_levels: int, device: torch.device
-    ) -> NoiseDraws:
-        """Fresh noise from torch's global generator, for training."""
-        return cls(
-            level=torch.randint(num_levels, (num_crystals,), device=device),
-            latent=torch.randn(num_crystals, latent_dim, device=device),
-            coordinates=torch.randn(num_atoms, 3, device=device),
-            types=torch.rand(num_atoms, 2, device=device),
-        )
-
-    @classmethod
-    def fixed(
+    def seeded(
         cls,
         seeds: Int[Tensor, " crystals"],
-        position: Int[Tensor, " crystals"],
         num_atoms: Int[Tensor, " crystals"],
         latent_dim: int,
         num_levels: int,
+        position: Int[Tensor, " crystals"] | None = None,
     ) -> NoiseDraws:
-        """The same noise whenever asked, for validation.
+        """Noise that depends on the seeds alone.
 
         Args:
-            seeds: [B], one per crystal, such as its row.
-            position: [B], place of the crystal in the set that is averaged over: levels are dealt out in turn, so that
-                the average runs over all levels evenly.
+            seeds: [B], one per crystal.
             num_atoms: [B].
             latent_dim: D.
             num_levels: How many levels there are.
+            position: [B], place of the crystal in a set that is averaged over: levels are dealt out in turn, so that
+                the average runs over all levels evenly. By default they are drawn.
         """
         per_atom = atom_seeds(seeds, num_atoms)
+        chance = seeded_uniform(seeds, 3, 2)
         return cls(
-            level=spread(position, num_levels),
+            level=(chance[:, 0] * num_levels).long() if position is None else spread(position, num_levels),
             latent=seeded_normal(seeds, 0, latent_dim),
             coordinates=seeded_normal(per_atom, 1, 3),
             types=seeded_uniform(per_atom, 2, 2),
+            condition=chance[:, 1],
         )
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from matwheel.data.crystal import MAX_ATOMIC_NUMBER
 from matwheel.diffusion.noise import draw_types
-from matwheel.diffusion.random import derive_seeds, seeded_uniform
+from matwheel.seeded import derive_seeds, seeded_uniform
 
 _LEFT_OVER, _ORDER = 1, 2  # streams of random numbers of an atom
 

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from matwheel.diffusion.random import seeded_normal
+from matwheel.seeded import seeded_normal
 
 
 class LatentDiffusion(nn.Module):

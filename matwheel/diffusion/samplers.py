@@ -14,7 +14,7 @@ from torch import Tensor
 
 from matwheel.diffusion.initial import initial_types
 from matwheel.diffusion.noise import CoordinateNoise
-from matwheel.diffusion.random import atom_seeds, seeded_normal, seeded_uniform
+from matwheel.seeded import atom_seeds, seeded_normal, seeded_uniform
 
 Denoise = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 """(frac_coords [N, 3], atomic_numbers [N], level [B]) -> (prediction [N, 3] as in `CoordinateNoise`, type_logits

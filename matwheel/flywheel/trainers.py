@@ -22,9 +22,8 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, WandbLogger
 from lightning.pytorch.strategies import DDPStrategy, ParallelStrategy
 from lightning.pytorch.strategies.strategy import Strategy
-from torch.utils.data import RandomSampler
-from torch.utils.data.distributed import DistributedSampler
 
+from matwheel.data.shares import Shares
 from matwheel.flywheel.latest import LatestCheckpoint, TrainingState, state_to_continue
 from matwheel.flywheel.ledger import derive_seed
 from matwheel.flywheel.processes import SINGLE_PROCESS, Processes
@@ -44,8 +43,7 @@ class SeededEpochs(Callback):
     """Seeds every epoch and batch by its number, so that a resumed training equals an unbroken one.
 
     The order of an epoch gets a generator of its own, because Lightning makes the iterator of a first epoch earlier
-    than those of later ones. It is the same for any number of processes, which take turns: together they see the same
-    crystals in each step as one process would.
+    than those of later ones. All processes are seeded alike: see `matwheel.models.processes`.
 
     Args:
         seed: Seed of the training.
@@ -57,18 +55,15 @@ class SeededEpochs(Callback):
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Seed the order of this epoch."""
         sampler = getattr(trainer.train_dataloader, "sampler", None)
-        seed = derive_seed(self.seed, f"epoch {trainer.current_epoch} order")
-        if isinstance(sampler, RandomSampler):
-            sampler.generator = torch.Generator().manual_seed(seed)
-        elif isinstance(sampler, DistributedSampler):
+        if isinstance(sampler, Shares):
+            seed = derive_seed(self.seed, f"epoch {trainer.current_epoch} order")
             sampler.seed = seed - sampler.epoch  # it seeds its generator with the sum of the two
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Seed this batch."""
-        place = f"epoch {trainer.current_epoch} batch {batch_idx} process {trainer.global_rank}"
-        seed_all(derive_seed(self.seed, place))
+        seed_all(derive_seed(self.seed, f"epoch {trainer.current_epoch} batch {batch_idx}"))
 
 
 def seed_all(seed: int) -> None:

@@ -22,6 +22,7 @@ from matwheel.diffusion.samplers import Denoise
 from matwheel.models.checkpoints import complete_checkpoint, load_weights, loading_trainer
 from matwheel.models.finite import check_finite
 from matwheel.models.optimisation import may_fuse, one_cycle
+from matwheel.models.processes import step_seeds, weight_of_share
 from matwheel.nn.condition import ConditionEmbedding, EncodedConditions
 from matwheel.nn.heads import DecodedLatent, PropertyHead, StructureHeads
 from matwheel.nn.lattice import LatticeScaler
@@ -176,9 +177,14 @@ class ConCDVAE(L.LightningModule):
         return self.mu(hidden), self.log_var(hidden)
 
     @full_precision
-    def decode_latent(self, latent: Float[Tensor, "crystals latent"], encoded: EncodedConditions) -> DecodedLatent:
-        """Number of atoms, cell and composition under encoded conditions."""
-        decoded: DecodedLatent = self.structure_heads(latent, self.condition_embedding(encoded))
+    def decode_latent(
+        self,
+        latent: Float[Tensor, "crystals latent"],
+        encoded: EncodedConditions,
+        chance: Float[Tensor, " crystals"] | None = None,
+    ) -> DecodedLatent:
+        """Number of atoms, cell and composition under encoded conditions; for chance see `ConditionEmbedding`."""
+        decoded: DecodedLatent = self.structure_heads(latent, self.condition_embedding(encoded, chance))
         return decoded
 
     def denoiser(
@@ -213,16 +219,15 @@ class ConCDVAE(L.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Weighted sum of all terms with fresh noise."""
-        draws = NoiseDraws.random(
-            batch.num_graphs, len(batch.batch), self.latent_dim, self.coordinate_noise.num_levels, self.device
-        )
+        seeds = step_seeds(self.trainer, batch.num_graphs, self.device)
+        draws = NoiseDraws.seeded(seeds, batch.num_atoms, self.latent_dim, self.coordinate_noise.num_levels)
         forced = self.teacher_forcing_epochs is None or self.current_epoch < self.teacher_forcing_epochs
         terms, _ = self._terms(batch, draws, true_cells=forced)
         means = {name: term.mean() for name, term in terms.items()}
         loss = torch.stack([getattr(self.loss_weights, name) * mean for name, mean in means.items()]).sum()
         logged = {"train/loss": loss, **{f"train/{name}": mean for name, mean in means.items()}}
         self.log_dict(logged, on_step=False, on_epoch=True, batch_size=batch.num_graphs, sync_dist=True)
-        return loss
+        return loss * weight_of_share(self.trainer, batch.num_graphs)
 
     def on_validation_epoch_start(self) -> None:
         """Start over with the noise of validation."""
@@ -256,7 +261,7 @@ class ConCDVAE(L.LightningModule):
         # Each process sees every world_size-th crystal of the set.
         position = position * self.trainer.world_size + self.trainer.global_rank
         levels = self.coordinate_noise.num_levels
-        draws = NoiseDraws.fixed(batch.row, position, batch.num_atoms, self.latent_dim, levels)
+        draws = NoiseDraws.seeded(batch.row, batch.num_atoms, self.latent_dim, levels, position)
         terms, metrics = self._terms(batch, draws, true_cells=self.validate_in_true_cells)
         means = {name: term.mean() for name, term in {**terms, **metrics}.items()}
         loss = self.loss_weights.coordinate * means["coordinate"] + self.loss_weights.type * means["type"]
@@ -268,7 +273,7 @@ class ConCDVAE(L.LightningModule):
         mu, log_var = self.encode(batch)
         latent = mu + torch.exp(0.5 * log_var) * draws.latent
         encoded = self.condition_embedding.encode(batch.conditions)
-        decoded = self.decode_latent(latent, encoded)
+        decoded = self.decode_latent(latent, encoded, draws.condition)
         cell_error = decoded.cell - self.lattice_scaler(batch.lattice, batch.num_atoms)
         composition = torch.log_softmax(decoded.composition_logits, 1)
         terms = {

@@ -21,17 +21,18 @@ from matwheel.data.conditions import SampleRequests
 from matwheel.data.crystal import CrystalTable
 from matwheel.diffusion.draws import spread
 from matwheel.diffusion.latent import LatentDiffusion
-from matwheel.diffusion.random import derive_seeds, seeded_normal
 from matwheel.diffusion.samplers import Atoms, Cells, Denoise, DenoisingSampler, Sampler
 from matwheel.models.checkpoints import complete_checkpoint, load_weights, loading_trainer
 from matwheel.models.con_cdvae import ConCDVAE
 from matwheel.models.finite import check_finite
 from matwheel.models.latents import LatentBatch, LatentDataModule
 from matwheel.models.optimisation import may_fuse
+from matwheel.models.processes import step_seeds, weight_of_share
 from matwheel.models.unpack import Provenance, unpack_crystals
 from matwheel.nn.condition import ConditionEmbedding
 from matwheel.nn.prior_network import PriorNetwork
 from matwheel.precision import full_precision
+from matwheel.seeded import derive_seeds, seeded_normal, seeded_uniform
 
 _VALIDATION_STEPS = 20  # diffusion steps at which each validation latent is looked at
 
@@ -136,10 +137,12 @@ class LatentPrior(L.LightningModule):
 
     def training_step(self, batch: LatentBatch, batch_idx: int) -> Tensor:
         """Squared error of the predicted noise at random steps."""
-        step = torch.randint(self.diffusion.num_steps, (len(batch.position),), device=self.device)
-        loss = self._loss(batch, step, torch.randn_like(batch.latents))
+        seeds = step_seeds(self.trainer, len(batch.position), self.device)
+        chance = seeded_uniform(seeds, 0, 2)
+        step = (chance[:, 0] * self.diffusion.num_steps).long()
+        loss = self._loss(batch, step, seeded_normal(seeds, 1, batch.latents.shape[1]), chance[:, 1])
         self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(batch.position), sync_dist=True)
-        return loss
+        return loss * weight_of_share(self.trainer, len(batch.position))
 
     def validation_step(self, batch: LatentBatch, batch_idx: int) -> None:
         """Log the same with noise that never changes, averaged over steps."""
@@ -151,8 +154,8 @@ class LatentPrior(L.LightningModule):
         self.log("val/loss", torch.stack(losses).mean(), batch_size=len(batch.position), sync_dist=True)
 
     @full_precision
-    def _loss(self, batch: LatentBatch, step: Tensor, noise: Tensor) -> Tensor:
-        condition = self.condition_embedding(self.condition_embedding.encode(batch.conditions))
+    def _loss(self, batch: LatentBatch, step: Tensor, noise: Tensor, chance: Tensor | None = None) -> Tensor:
+        condition = self.condition_embedding(self.condition_embedding.encode(batch.conditions), chance)
         predicted = self.network(self.diffusion.corrupt(batch.latents, step, noise), step, condition)
         errors = F.mse_loss(predicted, noise, reduction="none").mean(1)
         check_finite(self, {"noise": errors}, batch.row)

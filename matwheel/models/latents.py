@@ -12,8 +12,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torch_geometric.data import Batch
 
-from matwheel.data.crystal import FloatArray
-from matwheel.data.module import CrystalDataModule, TrainingStatistics, share
+from matwheel.data.crystal import FloatArray, IntArray
+from matwheel.data.module import CrystalDataModule, TrainingStatistics
+from matwheel.data.shares import Shares
 
 
 class LatentBatch(NamedTuple):
@@ -80,30 +81,28 @@ class LatentDataModule(L.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[LatentBatch]:
         """Shuffled latents of the training crystals."""
-        return self._loader(self.crystals.ordered_dataloader(), shuffle=True)
+        return self._loader(self.crystals.train_rows, shuffle=True)
 
     def val_dataloader(self) -> DataLoader[LatentBatch]:
         """Latents of the validation crystals."""
-        return self._loader(self.crystals.val_dataloader())
+        return self._loader(self.crystals.val_rows)
 
     def test_dataloader(self) -> DataLoader[LatentBatch]:
         """Latents of the test crystals."""
-        return self._loader(self.crystals.test_dataloader())
+        return self._loader(self.crystals.test_rows)
 
-    def _loader(self, crystals: DataLoader[Batch], shuffle: bool = False) -> DataLoader[LatentBatch]:
+    def _loader(self, rows: IntArray, shuffle: bool = False) -> DataLoader[LatentBatch]:
         if self.trainer is None:
             raise RuntimeError("latents are encoded by the model of a Trainer: give this data module to one")
         encoder = cast(LatentEncoder, self.trainer.lightning_module)
-        latents, conditions, rows = [], [], []
-        for batch in crystals:
+        latents, conditions = [], []
+        for batch in self.crystals.ordered_dataloader(rows):
             latents.append(encoder.encode(batch.to(encoder.device)).cpu())
             conditions.append(batch.conditions.cpu())
-            rows.append(batch.row.cpu())
-        row, order = torch.sort(torch.cat(rows), stable=True)
-        position = torch.arange(len(order))
-        dataset = _Latents(LatentBatch(torch.cat(latents)[order], torch.cat(conditions)[order], position, row))
-        batch_size = share(self.batch_size, self) if shuffle else self.batch_size
-        return DataLoader(dataset, batch_size=batch_size, shuffle=shuffle, collate_fn=_identity)
+        position, row = torch.arange(len(rows)), torch.from_numpy(rows)
+        dataset = _Latents(LatentBatch(torch.cat(latents), torch.cat(conditions), position, row))
+        sampler, batch_size = Shares.of(self.trainer, dataset, self.batch_size, shuffle)
+        return DataLoader(dataset, batch_size=batch_size, sampler=sampler, collate_fn=_identity)
 
 
 def latent_features(encoder: LatentEncoder, batches: Iterable[Batch]) -> FloatArray:

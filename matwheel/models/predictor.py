@@ -17,6 +17,7 @@ from matwheel.data.targets import TargetTransform
 from matwheel.models.checkpoints import complete_checkpoint, loading_trainer
 from matwheel.models.finite import check_finite
 from matwheel.models.optimisation import may_fuse, one_cycle
+from matwheel.models.processes import step_seeds, weight_of_share
 
 _TARGET = "target"
 LOSSES: dict[str, Callable[..., Tensor]] = {"mse": F.mse_loss, "l1": F.l1_loss, "huber": F.huber_loss}
@@ -105,11 +106,13 @@ class PropertyPredictor(L.LightningModule):
     def training_step(self, batch: Batch) -> Tensor:
         """Loss of one batch: the mean over crystals of weight times error."""
         self._refuse_missing(batch, "training")
+        batch.seed = step_seeds(self.trainer, batch.num_graphs, self.device)
         errors = self._errors(self.network(batch), batch.target)
         check_finite(self, {self.loss: errors}, batch.row)
         loss: Tensor = (batch.weight * errors).mean()
-        self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=batch.num_graphs)
-        return loss
+        count = batch.num_graphs
+        self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=count, sync_dist=True)
+        return loss * weight_of_share(self.trainer, count)
 
     def validation_step(self, batch: Batch) -> None:
         """Errors of one batch."""
@@ -155,7 +158,7 @@ class PropertyPredictor(L.LightningModule):
         self._refuse_missing(batch, "validation or test")
         scaled = self.network(batch)
         loss = self._errors(scaled, batch.target).mean()
-        self.log(f"{errors.prefix}loss", loss, batch_size=batch.num_graphs)
+        self.log(f"{errors.prefix}loss", loss, batch_size=batch.num_graphs, sync_dist=True)
         errors.update(self.transform.inverse(scaled), batch.target)
         self.log_dict(errors, batch_size=batch.num_graphs)
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 from torch_geometric.data import Batch
 
 from matwheel.data.elements import NUM_FEATURES, element_features
+from matwheel.nn.batch_norm import BatchNorm
+from matwheel.nn.dropout import SeededDropout
 from matwheel.precision import full_precision
+from matwheel.seeded import atom_seeds
 
 
 class CGCNN(nn.Module):
@@ -54,7 +53,7 @@ class CGCNN(nn.Module):
         self.distance_step = distance_step
         self.register_buffer("features", element_features())
         self.register_buffer("centres", torch.linspace(0.0, cutoff, round(cutoff / distance_step) + 1))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = SeededDropout(dropout)
         self.embedding = nn.Linear(NUM_FEATURES, hidden_dim)
         self.convs = nn.ModuleList(GatedConvolution(hidden_dim, len(self.centres)) for _ in range(num_convs))
         self.hidden = nn.Linear(hidden_dim, head_dim)
@@ -76,7 +75,8 @@ class CGCNN(nn.Module):
         neighbour, centre = batch.edge_index.index_select(1, kept)
         count = batch.edge_repeats.index_select(0, kept)
         expanded = self.expand(batch.edge_dist.index_select(0, kept))
-        atoms = self.embedding(self.dropout(self.features.index_select(0, batch.atomic_numbers - 1)))
+        seeds = atom_seeds(batch.seed, batch.num_atoms) if "seed" in batch else None
+        atoms = self.embedding(self.dropout(self.features.index_select(0, batch.atomic_numbers - 1), seeds))
         for conv in self.convs:
             atoms = conv(atoms, expanded, neighbour, centre, count)
         total = atoms.new_zeros(len(batch.num_atoms), atoms.shape[1]).index_add(0, batch.batch, atoms)
@@ -107,8 +107,8 @@ class GatedConvolution(nn.Module):
         super().__init__()
         self.parts = [hidden_dim, hidden_dim, edge_dim]
         self.gate = nn.Linear(sum(self.parts), 2 * hidden_dim, bias=False)
-        self.gate_norm = CountedBatchNorm(2 * hidden_dim)
-        self.sum_norm = nn.BatchNorm1d(hidden_dim)
+        self.gate_norm = BatchNorm(2 * hidden_dim)
+        self.sum_norm = BatchNorm(hidden_dim)
 
     def forward(
         self,
@@ -126,68 +126,4 @@ class GatedConvolution(nn.Module):
         weight, message = self.gate_norm(gate, count).chunk(2, dim=1)
         passed = torch.sigmoid(weight) * F.softplus(message) * count[:, None]
         summed = torch.zeros_like(atoms).index_add(0, centre, passed)
-        return F.softplus(atoms + _normalise(self.sum_norm, summed))
-
-
-def _normalise(norm: nn.BatchNorm1d, rows: Tensor) -> Tensor:
-    """Batch norm that falls back on its running statistics where one row or none leaves no variance to measure."""
-    if len(rows) > 1:
-        normed: Tensor = norm(rows)
-        return normed
-    return F.batch_norm(rows, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
-
-
-class CountedBatchNorm(nn.BatchNorm1d):
-    """Batch norm of rows of which each stands for several equal ones.
-
-    It equals `BatchNorm1d` of all these rows. Where there is only one, which leaves no variance to measure, it falls
-    back on its running statistics.
-    """
-
-    def forward(  # type: ignore[override]
-        self, rows: Float[Tensor, "rows features"], count: Float[Tensor, " rows"]
-    ) -> Float[Tensor, "rows features"]:
-        """Normalise each feature.
-
-        Args:
-            rows: The different rows.
-            count: How often each occurs.
-        """
-        total = count.sum()
-        if not self.training or total <= 1:
-            return F.batch_norm(rows, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
-        share = count / total
-        normed: Tensor
-        normed, mean, variance = _WeightedNorm.apply(rows, share, self.weight, self.bias, self.eps)  # type: ignore[no-untyped-call]
-        with torch.no_grad():
-            assert self.momentum is not None
-            self.running_mean.lerp_(mean, self.momentum)  # type: ignore[union-attr]
-            self.running_var.lerp_(variance * (total / (total - 1)), self.momentum)  # type: ignore[union-attr]
-            self.num_batches_tracked.add_(1)  # type: ignore[union-attr]
-        return normed
-
-
-class _WeightedNorm(Function):
-    """Batch norm with a weight per row, and its gradient in as few passes as the unweighted one."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, rows: Tensor, share: Tensor, weight: Tensor, bias: Tensor, eps: float
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        mean = share @ rows
-        unit = rows - mean
-        variance = share @ unit.square()
-        inverse = torch.rsqrt(variance + eps)
-        unit *= inverse
-        ctx.save_for_backward(unit, share, weight, inverse)
-        ctx.mark_non_differentiable(mean, variance)
-        return torch.addcmul(bias, unit, weight), mean, variance
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor, None, Tensor, Tensor, None]:
-        unit, share, weight, inverse = ctx.saved_tensors
-        grad_bias = grad.sum(0)
-        grad_weight = (grad * unit).sum(0)
-        common = torch.addcmul(grad_bias, unit, grad_weight).mul_(share[:, None])
-        return (grad - common).mul_(weight * inverse), None, grad_weight, grad_bias, None
+        return F.softplus(atoms + self.sum_norm(summed))

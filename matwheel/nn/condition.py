@@ -250,12 +250,21 @@ class ConditionEmbedding(nn.Module):
             (classes if is_class else scalars).append(part.encode(name, column)[:, None])
         return EncodedConditions(torch.cat(scalars, 1), torch.cat(classes, 1))
 
-    def forward(self, encoded: EncodedConditions) -> Float[Tensor, "crystals out"]:
-        """Embed encoded conditions; in training, those of some crystals are hidden."""
+    def forward(
+        self, encoded: EncodedConditions, chance: Float[Tensor, " crystals"] | None = None
+    ) -> Float[Tensor, "crystals out"]:
+        """Embed encoded conditions.
+
+        Args:
+            encoded: Conditions of B crystals.
+            chance: Uniform in (0, 1): in training, conditions of crystals with less than `dropout` are hidden. Drawn if
+                not given.
+        """
         columns = {False: iter(encoded.scalars.unbind(1)), True: iter(encoded.classes.unbind(1))}
         hidden = torch.zeros(len(encoded.scalars), dtype=torch.bool, device=encoded.scalars.device)
         if self.training and self.dropout:
-            hidden = torch.rand(len(hidden), device=hidden.device) < self.dropout
+            chance = chance if chance is not None else torch.rand(len(hidden), device=hidden.device)
+            hidden = chance < self.dropout
         features = [
             part(next(columns[is_class]), hidden) for part, is_class in zip(self.parts, self.is_class, strict=True)
         ]

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Batch
 
 from matwheel.checkpoint_file import read_checkpoint
+from matwheel.nn.dropout import SeededDropout
 from matwheel.nn.mlp import mlp
 
 _PREFIXES = ("vae.encoder.", "encoder.")
@@ -36,7 +37,7 @@ class EncoderNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.encoder = encoder
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = SeededDropout(dropout)
         self.head = mlp(cast(int, encoder.out_channels), hidden_dim, 1, 1)
         if start is not None:
             self._load(start)
@@ -44,7 +45,7 @@ class EncoderNetwork(nn.Module):
     def forward(self, batch: Batch) -> Float[Tensor, " crystals"]:
         """Predict, on the scale of the target transform."""
         encoded = torch.tanh(self.encoder(batch).float())  # as the autoencoder reads it
-        value: Tensor = self.head(self.dropout(encoded)).squeeze(1)
+        value: Tensor = self.head(self.dropout(encoded, batch.seed if "seed" in batch else None)).squeeze(1)
         return value
 
     def _load(self, checkpoint: Path) -> None:

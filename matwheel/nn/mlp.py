@@ -8,20 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-
-class BatchNorm(nn.BatchNorm1d):
-    """Batch normalisation that also accepts a training batch of one row, which it normalises by running statistics.
-
-    The last batch of an epoch may hold a single crystal, and its own mean and variance say nothing.
-    """
-
-    def forward(self, input: Float[Tensor, "n features"]) -> Float[Tensor, "n features"]:
-        """Normalise each feature over the rows."""
-        if self.training and len(input) == 1:
-            return nn.functional.batch_norm(
-                input, self.running_mean, self.running_var, self.weight, self.bias, training=False, eps=self.eps
-            )
-        return super().forward(input)
+from matwheel.nn.batch_norm import BatchNorm
 
 
 def mlp(in_dim: int, hidden_dim: int, num_hidden: int, out_dim: int, batch_norm: bool = False) -> nn.Sequential:

@@ -1,3 +1,6 @@
+import os
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -109,6 +112,20 @@ def test_interrupted_cache_leaves_nothing_behind(tmp_path, monkeypatch):
     with pytest.raises(WriteError, match=r"cannot write .*graphs-x: No space left on device; free some space"):
         graphs.save(tmp_path / "graphs-x")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_process_left_is_removed_later(tmp_path):
+    graphs, folder = CrystalGraphs.build(make_table()), tmp_path / "graphs-abc"
+    old, new, other = (tmp_path / name for name in (".graphs-abc-old", ".graphs-abc-new", ".graphs-xyz-old"))
+    for left in (old, new, other):
+        left.mkdir()
+        (left / "dist.npy").write_bytes(b"half")
+    for left in (old, other):
+        os.utime(left, (time.time() - 7200,) * 2)
+    graphs.save(folder)
+    assert not old.exists()
+    assert new.exists()  # another process may still be writing it
+    assert other.exists()
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "missing", "foreign", "pickle", "shorter"])

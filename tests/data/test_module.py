@@ -143,5 +143,5 @@ def test_published_split_of_the_embedded_data(shared_data, tmp_path):
 
 def test_processes_share_a_batch(module):
     assert next(iter(module.train_dataloader())).num_graphs == 4
-    module.trainer = SimpleNamespace(world_size=3)
+    module.trainer = SimpleNamespace(world_size=3, global_rank=0)
     assert next(iter(module.train_dataloader())).num_graphs == 2

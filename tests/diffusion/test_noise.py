@@ -131,8 +131,8 @@ def test_incomplete_turns_cover_all_depths() -> None:
 def test_fixed_draws_repeat_and_do_not_depend_on_the_batch() -> None:
     seeds, num_atoms = torch.tensor([3, 4, 5]), torch.tensor([2, 1, 4])
     position = torch.arange(3)
-    together = NoiseDraws.fixed(seeds, position, num_atoms, 8, 50)
-    alone = NoiseDraws.fixed(seeds[2:], position[2:], num_atoms[2:], 8, 50)
+    together = NoiseDraws.seeded(seeds, num_atoms, 8, 50, position)
+    alone = NoiseDraws.seeded(seeds[2:], num_atoms[2:], 8, 50, position[2:])
     assert torch.equal(together.level[2:], alone.level)
     assert torch.equal(together.latent[2:], alone.latent)
     assert torch.equal(together.coordinates[3:], alone.coordinates)

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from matwheel.diffusion.initial import initial_types
 from matwheel.diffusion.noise import CoordinateNoise
 from matwheel.diffusion.periodic import minimum_image
-from matwheel.diffusion.random import atom_seeds
 from matwheel.diffusion.samplers import AnnealedLangevin, Cells, DenoisingSampler, Sampler
+from matwheel.seeded import atom_seeds
 
 NUM_ATOMS = torch.tensor([3, 1, 5, 2, 4, 1, 2, 6])
 SITES = torch.tensor([[0.0, 0, 0], [0.5, 0.5, 0.5], [0.25, 0.75, 0.1]])  # where atoms of the lattice gas sit

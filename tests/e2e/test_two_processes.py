@@ -28,8 +28,10 @@ from tests.test_cli import CONFIGS, SHORT, SMALL_WHEEL
 Launcher = Literal["lightning", "torchrun"]
 RUN = Path("runs/small-flywheel")
 MODULE = ["-m", "matwheel.fit"]
-ERROR_TOLERANCE = 0.35
-"""Relative difference of test errors between one process and two: batch norm and dropout act on each one's share."""
+REAL_TOLERANCE, SYNTHETIC_TOLERANCE = 1e-3, 0.02
+"""Relative difference of test errors between one process and two, of predictors of real and of synthetic crystals.
+
+Sums are rounded in another order; an atom of a synthetic crystal may become another element by it."""
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="processes are told apart by their environment"),
@@ -100,8 +102,9 @@ def test_two_processes_agree_with_one(launcher: Launcher, scenario: ScenarioName
     print(maes)
     for arm in ("dummy", "trees"):
         assert maes[0][arm] == maes[1][arm]
-    real = "F" if scenario == "full" else "S"
-    assert maes[1][real] == pytest.approx(maes[0][real], rel=ERROR_TOLERANCE)
+    for arm in ("F", "F x k", "S", "S x k", "S+P"):
+        assert maes[1].get(arm) == pytest.approx(maes[0].get(arm), rel=REAL_TOLERANCE)
+    assert maes[1] == pytest.approx(maes[0], rel=SYNTHETIC_TOLERANCE)
 
 
 @pytest.mark.parametrize("launcher", ["lightning", "torchrun"])
@@ -111,6 +114,7 @@ def test_a_process_that_dies_takes_the_run_down_and_the_rerun_continues(launcher
         arms='["G_F"]',
         baselines="[]",
         generator_fit__max_epochs=30,
+        prior_fit__max_epochs=30,
         prior__sampler__num_steps=25,
         synthetic_ratio=2,
     )
@@ -122,9 +126,14 @@ def test_a_process_that_dies_takes_the_run_down_and_the_rerun_continues(launcher
     epoch = _epochs()
     assert epoch >= 1
 
+    prior = "stages/prior.partial-*/last.ckpt"
+    printed = _run_and_end(command, when=lambda: bool(list(RUN.glob(prior))))
+    assert "stage generator: resumed" in printed
+    assert "received SIGTERM: the run ends here, the same command continues it" in printed
+
     chunks = "stages/samples.partial-*/parts/*.npz"
     printed = _run_and_kill(command, rank=0, when=lambda: bool(list(RUN.glob(chunks))))
-    assert "stage generator: resumed" in printed
+    assert "stage prior: resumed" in printed
     made = {path.name: path.stat().st_mtime_ns for path in RUN.glob(chunks)}
     assert 0 < len(made) < 14
     finished = _ledger()["generator"]
@@ -141,19 +150,30 @@ def test_a_process_that_dies_takes_the_run_down_and_the_rerun_continues(launcher
 
 def _run_and_kill(command: list[str], rank: int, when: Callable[[], bool]) -> str:
     """Start a run, kill one of its ranks at some time, and return what it printed; nothing may be left of it."""
+    return _run_and_signal(command, when, lambda run: os.kill(_ranks(run.pid)[rank], signal.SIGKILL))
+
+
+def _run_and_end(command: list[str], when: Callable[[], bool]) -> str:
+    """The same, but the run is asked to end."""
+    return _run_and_signal(command, when, lambda run: run.send_signal(signal.SIGTERM))
+
+
+def _run_and_signal(
+    command: list[str], when: Callable[[], bool], send: Callable[[subprocess.Popen[bytes]], object]
+) -> str:
     with Path("out").open("w") as out, _ended(subprocess.Popen(command, stdout=out, stderr=out)) as run:
         deadline = time.monotonic() + 900
         while not when():
             assert run.poll() is None, Path("out").read_text()
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        os.kill(_ranks(run.pid)[rank], signal.SIGKILL)
+        send(run)
         killed = time.monotonic()
         assert run.wait(60) != 0
         while _ranks(run.pid):
             assert time.monotonic() < killed + 60, "a process was left"
             time.sleep(0.2)
-        print(f"all ended {time.monotonic() - killed:.1f} s after rank {rank} was killed")
+        print(f"all ended {time.monotonic() - killed:.1f} s after the signal")
     return Path("out").read_text()
 
 

@@ -1,6 +1,5 @@
 import copy
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import lightning as L
@@ -8,12 +7,10 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
 from lightning.pytorch.loggers import WandbLogger
-from torch.utils.data import RandomSampler
-from torch.utils.data.distributed import DistributedSampler
 
 from matwheel.data.module import CrystalDataModule
 from matwheel.data.splits import RandomSplit
-from matwheel.flywheel.trainers import BEST, SeededEpochs, StageTrainers, seed_all
+from matwheel.flywheel.trainers import BEST, StageTrainers, seed_all
 from matwheel.models.checkpoints import load_weights
 from matwheel.models.predictor import PropertyPredictor
 from matwheel.nn.cgcnn import CGCNN
@@ -80,24 +77,6 @@ def test_a_resumed_training_equals_an_unbroken_one(
     assert resumed_metrics == metrics
     for name, value in weights.items():
         torch.testing.assert_close(resumed[name], value, rtol=0, atol=0)
-
-
-def test_processes_take_turns_in_the_order_of_one() -> None:
-    def order(sampler: RandomSampler | DistributedSampler[int], epoch: int) -> list[int]:
-        if isinstance(sampler, DistributedSampler):
-            sampler.set_epoch(epoch)
-        loader = SimpleNamespace(sampler=sampler)
-        trainer: Any = SimpleNamespace(train_dataloader=loader, current_epoch=epoch)
-        SeededEpochs(7).on_train_epoch_start(trainer, L.LightningModule())
-        return list(sampler)
-
-    rows = range(12)
-    one = [order(RandomSampler(rows), epoch) for epoch in (0, 1)]
-    assert sorted(one[0]) == sorted(one[1]) == list(rows)
-    assert one[0] != one[1]
-    for epoch in (0, 1):
-        shares = [order(DistributedSampler(rows, 3, rank), epoch) for rank in range(3)]
-        assert [row for turn in zip(*shares, strict=True) for row in turn] == one[epoch]
 
 
 def test_the_seed_decides(model: PropertyPredictor, data: CrystalDataModule, tmp_path: Path) -> None:

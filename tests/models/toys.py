@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torch_geometric.data import Batch
 
-from matwheel.data.crystal import Crystal, CrystalTable
+from matwheel.data.crystal import Crystal, CrystalTable, IntArray
 from matwheel.data.graphs import CrystalGraphs
 from matwheel.data.module import TrainingStatistics
 from matwheel.models.con_cdvae import ConCDVAE
@@ -90,6 +90,7 @@ class ToyData(L.LightningDataModule):
         self.table = toy_crystals() if table is None else table
         self.conditions = ["dielectric", "system"]
         self.batch_size = batch_size
+        self.train_rows = self.val_rows = self.test_rows = np.arange(len(self.table))
         self.graphs = CrystalGraphs.build(self.table)
         self.values = torch.from_numpy(np.stack([self.table.properties[name] for name in self.conditions], 1)).float()
 
@@ -114,7 +115,10 @@ class ToyData(L.LightningDataModule):
     def val_dataloader(self) -> DataLoader:
         return DataLoader(range(len(self.table)), self.batch_size, collate_fn=self.batch)
 
-    test_dataloader = ordered_dataloader = val_dataloader
+    test_dataloader = val_dataloader
+
+    def ordered_dataloader(self, rows: IntArray) -> DataLoader:
+        return DataLoader(rows.tolist(), self.batch_size, collate_fn=self.batch)
 
 
 def quiet_trainer(**options: object) -> L.Trainer:

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from matwheel.nn.mlp import BatchNorm, TimeEmbedding, mlp
+from matwheel.nn.batch_norm import BatchNorm
+from matwheel.nn.mlp import TimeEmbedding, mlp
 from matwheel.nn.prior_network import PriorNetwork
 
 

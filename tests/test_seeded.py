@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from matwheel.diffusion.random import atom_seeds, derive_seeds, seeded_normal, seeded_uniform
+from matwheel.seeded import atom_seeds, derive_seeds, seeded_normal, seeded_uniform
 
 SEEDS = st.integers(min_value=-(2**63), max_value=2**63 - 1)
 

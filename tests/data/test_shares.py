@@ -1,0 +1,56 @@
+from types import SimpleNamespace
+from typing import Any
+
+import lightning as L
+from hypothesis import given
+from hypothesis import strategies as st
+
+from matwheel.data.shares import Shares
+from matwheel.flywheel.trainers import SeededEpochs
+
+
+def _batches(shares: list[Shares], size: int) -> list[list[int]]:
+    """What all processes see in each step."""
+    orders = [list(share) for share in shares]
+    steps = {-(-len(order) // size) for order in orders}
+    assert len(steps) == 1, "processes would wait for each other for ever"
+    return [
+        [item for order in orders for item in order[step * size : (step + 1) * size]] for step in range(steps.pop())
+    ]
+
+
+@given(
+    count=st.integers(1, 60),
+    size=st.integers(1, 7),
+    processes=st.integers(1, 5),
+    shuffle=st.booleans(),
+    epoch=st.integers(0, 3),
+)
+def test_processes_see_the_batches_of_one(count: int, size: int, processes: int, shuffle: bool, epoch: int) -> None:
+    items = range(count)
+    shares = [Shares(items, size, processes, process, shuffle) for process in range(processes)]
+    alone = Shares(items, size * processes, shuffle=shuffle)
+    for sampler in (*shares, alone):
+        sampler.set_epoch(epoch)
+    together, expected = _batches(shares, size), _batches([alone], size * processes)
+    rest = count % (size * processes)
+    if 0 < rest < processes:  # nobody is left without
+        assert len(together[-1]) == processes
+        assert set(expected[-1]) <= set(together[-1])
+        del together[-1], expected[-1]
+    assert [sorted(batch) for batch in together] == [sorted(batch) for batch in expected]
+    assert sorted(alone) == list(items)
+    assert [len(list(sampler)) for sampler in shares] == [len(sampler) for sampler in shares]
+
+
+def test_the_order_is_seeded_by_training_and_epoch() -> None:
+    def order(seed: int, epoch: int) -> list[int]:
+        sampler = Shares(range(12), 4, shuffle=True)
+        sampler.set_epoch(epoch)
+        trainer: Any = SimpleNamespace(train_dataloader=SimpleNamespace(sampler=sampler), current_epoch=epoch)
+        SeededEpochs(seed).on_train_epoch_start(trainer, L.LightningModule())
+        return list(sampler)
+
+    assert order(7, 0) == order(7, 0)
+    assert order(7, 0) != order(7, 1)
+    assert order(7, 0) != order(8, 0)
