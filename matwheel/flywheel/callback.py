@@ -45,9 +45,12 @@ from matwheel.models.con_cdvae import ConCDVAE
 from matwheel.models.latent_prior import LatentPrior
 from matwheel.models.predictor import PropertyPredictor
 from matwheel.report.table import format_results, format_rounds
+from matwheel.writers import describe_samples, write_extxyz
 
 log = logging.getLogger(__name__)
 
+SYNTHETIC = "synthetic.extxyz"
+"""The synthetic crystals of the last arm in its best round, with the labels it was trained on."""
 _DEFAULT_FIT = FitSettings()
 _NOT_OF_RECIPE = (Checkpoint, ProgressBar, ModelSummary, LearningRateMonitor, SaveConfigCallback, BasePredictionWriter)
 """Callbacks that watch a training without changing it."""
@@ -195,7 +198,11 @@ class Flywheel(Callback):
             self._wheel = self._make_wheel(run, data, pl_module, recipe)
             with interruptible(trainer):
                 self._spin(self._wheel)
-            data.use_training(None, self._wheel.synthetic, self.synthetic_weight)
+            synthetic = self._wheel.synthetic
+            if run.is_first and synthetic is not None:
+                labels = describe_samples(synthetic).assign(**{data.target: synthetic.properties[data.target]})
+                write_extxyz(folder / SYNTHETIC, synthetic, labels)
+            data.use_training(None, synthetic, self.synthetic_weight)
         except BaseException:
             ledger.__exit__()
             raise

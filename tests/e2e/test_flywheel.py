@@ -7,7 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import ase.io
 import lightning as L
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -112,6 +114,14 @@ def test_samples_can_be_opened_and_traced(finished: Path) -> None:
     for crystal in kept:
         assert crystal.properties["poly_total"] == asked[crystal.id]
         assert json.loads(crystal.origin)["round"] == 1
+
+
+def test_what_was_trained_on_can_be_opened(finished: Path) -> None:
+    frames = ase.io.read(finished / "synthetic.extxyz", ":")
+    crystals = CrystalTable.load(finished / "stages" / "crystals" / "crystals.npz")
+    assert [frame.info["id"] for frame in frames] == crystals.ids.tolist()
+    labels = pd.read_parquet(finished / "stages" / "labels" / "labels.parquet")["label"]
+    np.testing.assert_allclose([frame.info["poly_total"] for frame in frames], labels, rtol=1e-6)
 
 
 def test_a_rerun_skips_everything(finished: Path, table: Path, capsys: pytest.CaptureFixture[str]) -> None:
