@@ -35,6 +35,7 @@ from matwheel.data.module import CrystalDataModule
 from matwheel.files import write_text_atomically
 from matwheel.flywheel.ledger import derive_seed
 from matwheel.models.checkpoints import WholeCheckpoints
+from matwheel.shipped_configs import with_shipped_configs
 from matwheel.writers import PredictionWriter, StructureWriter
 
 log = logging.getLogger(__name__)
@@ -117,6 +118,14 @@ class MatWheelCLI(LightningCLI):
 
     def _parse_ckpt_path(self) -> None:
         """Hyperparameters in a checkpoint must not silently beat what the user asks for."""
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Read the options; configs that are part of the package are found wherever the program is started."""
+        given = sys.argv[1:] if args is None else args
+        if isinstance(given, list):
+            self.config = parser.parse_args(with_shipped_configs(given))
+        else:
+            super().parse_arguments(parser, args)
 
     def before_instantiate_classes(self) -> None:
         """Name the run, and choose offline tracking where there is no account."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def read_structures(
-    given: StructureLike | list[StructureLike] | tuple[StructureLike, ...],
+    given: StructureLike | Sequence[StructureLike],
     parse: Callable[[object, str], Crystal] = parse_structure,
 ) -> LoadedTable:
     """One table of everything that is given; bad rows are in its report.
