@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,8 +16,6 @@ from matwheel.models.trained import WEIGHTS, TrainedModel
 from matwheel.report.model_card import CARD, model_card
 from matwheel.user_errors import shown_as_messages
 
-log = logging.getLogger(__name__)
-
 _KINDS: dict[str, type[PropertyPredictor] | type[LatentPrior]] = {
     kind.__name__: kind for kind in (PropertyPredictor, LatentPrior)
 }
@@ -30,8 +27,6 @@ def main(args: Sequence[str] | None = None) -> None:
     Args:
         args: Arguments instead of those of the process.
     """
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("matwheel").setLevel(logging.INFO)
     parser = ArgumentParser(
         prog="python -m matwheel.export",
         description=f"Write a trained predictor or generator as a folder: {WEIGHTS}, config.yaml and a model card.",
@@ -47,6 +42,7 @@ def main(args: Sequence[str] | None = None) -> None:
     options = parser.parse_args(args)
     with shown_as_messages():
         export(options.checkpoint, options.out, options.config)
+        print(f"wrote {options.out}")
 
 
 def export(checkpoint: Path, folder: Path, config: Path | None = None) -> None:
@@ -68,7 +64,6 @@ def export(checkpoint: Path, folder: Path, config: Path | None = None) -> None:
     trained = TrainedModel.load(checkpoint, _KINDS[made_by], config)
     trained.write(folder)
     write_text_atomically(folder / CARD, model_card(trained, folder))
-    log.info("wrote a %s to %s", made_by, folder)
 
 
 if __name__ == "__main__":

@@ -72,7 +72,7 @@ def _run(options: Namespace) -> None:
         log.warning("%s", crystals.report.summary())
         crystals.report.to_csv(out.with_name(_SKIPPED))
     _write(models.predict(crystals), out)
-    log.info("wrote %d predictions of %s to %s", len(crystals), models.target or "the property", out)
+    print(f"wrote {len(crystals)} predictions of {models.target or 'the property'} to {out}")
 
 
 def _write(predictions: pd.DataFrame, path: Path) -> None:
