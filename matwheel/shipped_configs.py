@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
@@ -22,14 +23,20 @@ def find_config(name: str) -> str:
         name: Path, or a config of the package, for example `flywheel/full.yaml` or `configs/flywheel/full.yaml`.
 
     Returns:
-        The path of the file, or the name itself where there is no such file either.
+        The path of the file, or what is given if it is not the name of a YAML file.
+
+    Raises:
+        ValueError: If there is no such file either; lists those of the package.
     """
-    if Path(name).exists():
+    if Path(name).exists() or not name.endswith((".yaml", ".yml")):
         return name
     parts = PurePosixPath(name.removeprefix("configs/"))
-    path = configs_folder() / parts
-    is_inside = not parts.is_absolute() and ".." not in parts.parts
-    return str(path) if is_inside and path.suffix == ".yaml" and path.is_file() else name
+    known = sorted(path.relative_to(configs_folder()).as_posix() for path in configs_folder().glob("*/*.yaml"))
+    if str(parts) in known:
+        return str(configs_folder() / parts)
+    close = difflib.get_close_matches(str(parts), known, n=1)
+    hint = f"; did you mean '{close[0]}'?" if close else "."
+    raise ValueError(f"there is no config '{name}'{hint} Those of the package: {', '.join(known)}")
 
 
 def with_shipped_configs(args: Sequence[str]) -> list[str]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+from argparse import ArgumentError
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from matwheel.files import NO_SPACE
+from matwheel.option_errors import explain
 
 TRACEBACK_VARIABLE = "MATWHEEL_TRACEBACK"
 _SPEAKERS = (__name__.partition(".")[0], "jsonargparse")  # whose messages are about what a person gave
@@ -19,13 +21,18 @@ class UserError(Exception):
 
 @contextmanager
 def shown_as_messages() -> Iterator[None]:
-    """End the program with status 1 and a message where this package or the reader of options says what is wrong.
+    """End the program with a message where this package or the reader of options says what is wrong.
 
-    So it ends on a full disk. All other errors are programming errors and keep their traceback. With the environment
-    variable MATWHEEL_TRACEBACK set, all do.
+    The status is 2 for options that cannot be, else 1. It ends so on a full disk, too. All other errors are programming
+    errors and keep their traceback. With the environment variable MATWHEEL_TRACEBACK set, all do.
     """
     try:
         yield
+    except ArgumentError as error:
+        if os.environ.get(TRACEBACK_VARIABLE):
+            raise
+        print(f"error: {explain(str(error))}", file=sys.stderr)
+        raise SystemExit(2) from error
     except (ValueError, FloatingPointError, OSError, UserError) as error:
         if os.environ.get(TRACEBACK_VARIABLE) or not _is_for_users(error):
             raise

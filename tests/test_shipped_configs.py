@@ -35,9 +35,15 @@ def test_a_file_of_ones_own_comes_first() -> None:
     assert find_config("flywheel/full.yaml") == "flywheel/full.yaml"
 
 
-@pytest.mark.parametrize("name", ["../README.md", "../configs/flywheel/full.yaml", "flywheel", "none.yaml", "", "/etc"])
+@pytest.mark.parametrize("name", ["../configs/flywheel/full.yaml", "flywheel/ful.yaml", "none.yml", "/etc/x.yaml"])
 def test_nothing_else_is_found(name: str) -> None:
-    assert find_config(name) == name
+    with pytest.raises(ValueError, match=r"there is no config .*Those of the package: data/"):
+        find_config(name)
+
+
+@pytest.mark.parametrize("text", ["", "flywheel", "{trainer: {max_epochs: 1}}"])
+def test_what_is_no_name_of_a_file_is_left_to_the_parser(text: str) -> None:
+    assert find_config(text) == text
 
 
 @given(st.lists(st.text(max_size=9)))
