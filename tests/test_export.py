@@ -3,11 +3,14 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from matwheel.data.crystal import CrystalTable
 from matwheel.export import export
 from matwheel.export import main as export_command
 from matwheel.models.saved_generator import SavedGenerator
+from matwheel.sample import main as sample_command
 from tests.trained import train_generator
 
 
@@ -26,6 +29,18 @@ def test_an_exported_generator_makes_the_same_crystals(prior: Path, tmp_path: Pa
     card = (tmp_path / "generator" / "README.md").read_text()
     assert "- conditions: poly_total" in card
     assert "api.sample('generator'" in card
+
+
+def test_the_command_writes_what_it_makes(prior: Path, tmp_path: Path) -> None:
+    export(prior, tmp_path / "generator")
+    options = ["--values", "5", "20", "--n", "3", "--seed", "1", "--out", str(tmp_path / "made")]
+    sample_command([str(tmp_path / "generator"), *options])
+    table = pd.read_parquet(tmp_path / "made" / "samples.parquet")
+    assert table["seed"].tolist() == [1, 2, 3]
+    assert table["condition_poly_total"].tolist() == [5.0, 20.0, 5.0]
+    made = CrystalTable.load(tmp_path / "made" / "samples.npz")
+    expected = SavedGenerator.load(prior).sample([5.0, 20.0], 3, seed=1)
+    assert np.array_equal(made.frac_coords, expected.frac_coords)
 
 
 def test_an_autoencoder_alone_is_no_generator(prior: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from matwheel.data.conditions import ConditionDataModule
 from matwheel.data.crystal import CrystalTable
 from matwheel.models.latent_prior import LatentPrior
 from matwheel.models.trained import TrainedModel, model_file
 from matwheel.models.unpack import Provenance
+
+ConditionValues: TypeAlias = float | Sequence[float] | Sequence[Sequence[float]]
 
 
 @dataclass(frozen=True)
@@ -36,25 +39,33 @@ class SavedGenerator:
         """
         return cls(TrainedModel.load(model_file(path), LatentPrior, config).model)
 
-    def sample(self, values: Sequence[Sequence[float]], n: int, seed: int = 0) -> CrystalTable:
+    def sample(self, values: ConditionValues, n: int, seed: int = 0, progress: bool = False) -> CrystalTable:
         """Generate n crystals, the same as `predict` of the command line with the same requests.
 
         Args:
-            values: Rows of condition values in the user's units, taken in turn; columns as in `condition_names`.
+            values: Wanted values in the user's units, taken in turn; with several conditions a row each, with columns
+                as in `condition_names`.
             n: How many crystals.
             seed: Sample i uses the seed `seed + i`.
+            progress: Show a progress bar.
 
         Raises:
-            ValueError: If the rows have another number of values than the generator has conditions.
+            ValueError: If a row has another number of values than the generator has conditions.
         """
         names = self.model.condition_names
-        if any(len(row) != len(names) for row in values):
+        rows = [list(row) if isinstance(row, Sequence) else [row] for row in _as_list(values)]
+        if any(len(row) != len(names) for row in rows):
             raise ValueError(f"this generator has the conditions {names}: give one value for each, not {values!r:.100}")
         provenance = Provenance(self.model.weights_hash())
-        requests = ConditionDataModule([list(row) for row in values], n, seed).predict_dataloader()
+        requests = ConditionDataModule(rows, n, seed).predict_dataloader()
+        oversample = self.model.oversample
         return CrystalTable.concatenate(
             [
-                self.model.sample(chunk.conditions, chunk.seed, chunk.index, self.model.oversample, provenance)
+                self.model.sample(chunk.conditions, chunk.seed, chunk.index, oversample, provenance, progress)
                 for chunk in requests
             ]
         )
+
+
+def _as_list(values: ConditionValues) -> Sequence[float | Sequence[float]]:
+    return values if isinstance(values, Sequence) else [values]

@@ -38,6 +38,7 @@ python -m matwheel.predict {folder} new_crystals.extxyz --out predictions.csv
 python -c "from matwheel import api; print(api.predict('{folder}', 'new_crystals.extxyz'))"
 """
 _LOAD_GENERATOR = """\
+python -m matwheel.sample {folder} --values 10 --n 8 --out samples
 python -c "from matwheel import api; print(api.sample('{folder}', values=[10.0], n=8, seed=0))"
 """
 
