@@ -1,8 +1,8 @@
 """The commands as functions, for notebooks and scripts: `from matwheel import api`.
 
-They have the names of the commands (`matwheel.predict`, `matwheel.sample`, `matwheel.evaluate`) and take what a person has
-at hand: paths, pymatgen structures or ASE atoms. They live here and not in the package itself, where `matwheel.predict`
-is the module of the command.
+They have the names of the commands (`matwheel.predict`, `matwheel.sample`, `matwheel.evaluate`) and take what a person
+has at hand: paths, pymatgen structures or ASE atoms. They live here and not in the package itself, where
+`matwheel.predict` is the module of the command.
 """
 
 from __future__ import annotations
