@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from argparse import ArgumentError
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from matwheel.files import NO_SPACE
 from matwheel.option_errors import explain
@@ -46,5 +47,11 @@ def _is_for_users(error: Exception) -> bool:
     frame = error.__traceback__
     while frame is not None and frame.tb_next is not None:
         frame = frame.tb_next
-    raised_in = frame.tb_frame.f_globals.get("__name__", "") if frame is not None else ""
-    return str(raised_in).partition(".")[0] in _SPEAKERS
+    raised_in = _module(frame.tb_frame.f_globals) if frame is not None else ""
+    return raised_in.partition(".")[0] in _SPEAKERS
+
+
+def _module(variables: Mapping[str, Any]) -> str:
+    """Name of a module, also of the one that is run as a program, whose `__name__` is `__main__`."""
+    spec = variables.get("__spec__")
+    return str(spec.name if spec is not None else variables.get("__name__", ""))
