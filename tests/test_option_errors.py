@@ -27,6 +27,10 @@ def test_what_is_not_known_is_left_as_it_is(message: str) -> None:
             "Problem with given class_path 'fractions.Fraction':\n  Option 'numeratr' is not accepted",
             "Fraction has no option 'numeratr'; did you mean 'numerator'?",
         ),
+        (
+            "Problem with given class_path 'fractions.Fraction':\n  Validation failed: Key 'numeratr' is not expected",
+            "Fraction has no option 'numeratr'; did you mean 'numerator'?",
+        ),
     ],
 )
 def test_what_is_known_is_a_line(message: str, explained: str) -> None:
