@@ -10,7 +10,8 @@ import sys
 from collections.abc import Iterable
 
 _UNKNOWN_OPTION = re.compile(
-    r"Problem with given class_path '([\w.]+)':\s+(?:Option|Validation failed: Key) '(\w+)' is not (?:accepted|expected)"
+    r"Problem with given class_path '([\w.]+)':\s+(?:Option|Validation failed: Key)"
+    r" '(\w+)' is not (?:accepted|expected)"
 )  # the wording of old and new versions of jsonargparse
 _UNRECOGNISED = re.compile(r"unrecognized arguments: --([\w.]+)", re.IGNORECASE)
 _UNKNOWN_NAME = re.compile(r"Expected a dot import path string: (\w+)")
