@@ -12,7 +12,7 @@ SMALL_NETWORK = ["--model.network.hidden_dim", "8", "--model.network.num_convs",
 
 def train_predictor(folder: Path, seed: int = 0, target: str = "poly_total") -> Path:
     """Checkpoint of a predictor of 24 small crystals."""
-    data = _data(folder, "--data", target)
+    data = _data(folder, target)
     name = f"{target}-{seed}"
     with contextlib.chdir(folder):
         main(
@@ -29,7 +29,7 @@ def train_predictor(folder: Path, seed: int = 0, target: str = "poly_total") -> 
 
 def train_generator(folder: Path) -> Path:
     """Checkpoint of the prior of a generator of 24 small crystals."""
-    configs, small = CONFIGS / "generator", (*SHORT, *_data(folder, "--data", "poly_total"))
+    configs, small = CONFIGS / "generator", (*SHORT, *_data(folder, "poly_total"))
     latents = [option.replace("--data.", "--data.crystals.") for option in small]
     checkpoints = [folder / "runs" / name / "version_0" / "checkpoints" / "best.ckpt" for name in ("vae", "prior")]
     with contextlib.chdir(folder):
@@ -39,9 +39,9 @@ def train_generator(folder: Path) -> Path:
     return checkpoints[1]
 
 
-def _data(folder: Path, prefix: str, target: str) -> list[str]:
+def _data(folder: Path, target: str) -> list[str]:
     table = folder / "small.xyz"
     if not table.is_file():
         write_small_table(table, count=24)
     options = {"dataset": str(table), "target": target, "cache_dir": str(folder / "cache")}
-    return [part for name, value in options.items() for part in (f"{prefix}.{name}", value)]
+    return [part for name, value in options.items() for part in (f"--data.{name}", value)]
