@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup flywheel test lint bench clean
+.PHONY: help setup flywheel test lint bench dist lowest clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,5 +32,13 @@ lint: setup  ## Check style and types
 bench: setup  ## Measure speed and write benchmarks/latest.json
 	$(BIN)/python -m benchmarks.run
 
+dist: setup  ## Build an sdist and a wheel, with data and configs inside, in dist/
+	$(BIN)/python -m build
+
+lowest: setup  ## Run the tests with the lowest versions that pyproject.toml allows
+	$(BIN)/uv venv --quiet --clear .venv-lowest
+	$(BIN)/uv pip install --quiet --python .venv-lowest --resolution lowest-direct --editable ".[dev]"
+	OMP_NUM_THREADS=1 .venv-lowest/bin/python -m pytest -n 2
+
 clean:  ## Remove the environment and all caches of the checkout
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-lowest build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

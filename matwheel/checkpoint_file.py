@@ -9,15 +9,19 @@ from typing import Any
 
 import torch
 
+from matwheel import weights_file
+
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Content of a checkpoint, on the CPU; nothing in it is executed.
+    """Content of a checkpoint, or of exported weights, on the CPU; nothing in it is executed.
 
     Raises:
         ValueError: If there is no such file, or it is damaged or holds anything but weights and plain values.
     """
     if not path.is_file():
         raise ValueError(f"no such checkpoint: {path}")
+    if path.suffix == weights_file.SUFFIX:
+        return weights_file.read_weights(path)
     try:
         _refuse_unpacking(path)
         content = torch.load(path, map_location="cpu", weights_only=True)

@@ -19,6 +19,7 @@ import lightning as L
 import torch
 from jsonargparse import Namespace
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import BasePredictionWriter
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, Logger
@@ -35,6 +36,8 @@ from matwheel.data.module import CrystalDataModule
 from matwheel.files import write_text_atomically
 from matwheel.flywheel.ledger import derive_seed
 from matwheel.models.checkpoints import WholeCheckpoints
+from matwheel.shipped_configs import with_shipped_configs
+from matwheel.user_errors import UserError
 from matwheel.writers import PredictionWriter, StructureWriter
 
 log = logging.getLogger(__name__)
@@ -88,7 +91,7 @@ class MatWheelCLI(LightningCLI):
         super().__init__(
             save_config_callback=RunRecord,
             seed_everything_default=0,
-            parser_kwargs={"parser_mode": "omegaconf"},
+            parser_kwargs={"parser_mode": "omegaconf", "exit_on_error": False},
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
             args=args,
@@ -118,6 +121,14 @@ class MatWheelCLI(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         """Hyperparameters in a checkpoint must not silently beat what the user asks for."""
 
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Read the options; configs that are part of the package are found wherever the program is started."""
+        given = sys.argv[1:] if args is None else args
+        if isinstance(given, list):
+            self.config = parser.parse_args(with_shipped_configs(given))
+        else:
+            super().parse_arguments(parser, args)
+
     def before_instantiate_classes(self) -> None:
         """Name the run, and choose offline tracking where there is no account."""
         options = self._options()
@@ -144,7 +155,13 @@ class MatWheelCLI(LightningCLI):
             is_generator = isinstance(self.datamodule, ConditionDataModule)
             callbacks = [*callbacks, StructureWriter() if is_generator else PredictionWriter()]
         plugins = [*_as_list(options.plugins), WholeCheckpoints()]
-        return super().instantiate_trainer(callbacks=callbacks, plugins=plugins, **kwargs)
+        try:
+            return super().instantiate_trainer(callbacks=callbacks, plugins=plugins, **kwargs)
+        except (MisconfigurationException, TypeError) as error:
+            raise UserError(
+                f"no trainer can be made with accelerator {options.accelerator!r} and devices {options.devices!r} on "
+                f"this machine: {error} Leave both out to use what there is, or give --trainer.accelerator cpu"
+            ) from error
 
     def _options(self) -> Namespace:
         options: Namespace = self.config[self.subcommand]

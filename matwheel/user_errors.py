@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from argparse import ArgumentError
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from matwheel.files import NO_SPACE
+from matwheel.option_errors import explain
 
 TRACEBACK_VARIABLE = "MATWHEEL_TRACEBACK"
 _SPEAKERS = (__name__.partition(".")[0], "jsonargparse")  # whose messages are about what a person gave
@@ -19,13 +22,18 @@ class UserError(Exception):
 
 @contextmanager
 def shown_as_messages() -> Iterator[None]:
-    """End the program with status 1 and a message where this package or the reader of options says what is wrong.
+    """End the program with a message where this package or the reader of options says what is wrong.
 
-    So it ends on a full disk. All other errors are programming errors and keep their traceback. With the environment
-    variable MATWHEEL_TRACEBACK set, all do.
+    The status is 2 for options that cannot be, else 1. It ends so on a full disk, too. All other errors are programming
+    errors and keep their traceback. With the environment variable MATWHEEL_TRACEBACK set, all do.
     """
     try:
         yield
+    except ArgumentError as error:
+        if os.environ.get(TRACEBACK_VARIABLE):
+            raise
+        print(f"error: {explain(str(error))}", file=sys.stderr)
+        raise SystemExit(2) from error
     except (ValueError, FloatingPointError, OSError, UserError) as error:
         if os.environ.get(TRACEBACK_VARIABLE) or not _is_for_users(error):
             raise
@@ -39,5 +47,11 @@ def _is_for_users(error: Exception) -> bool:
     frame = error.__traceback__
     while frame is not None and frame.tb_next is not None:
         frame = frame.tb_next
-    raised_in = frame.tb_frame.f_globals.get("__name__", "") if frame is not None else ""
-    return str(raised_in).partition(".")[0] in _SPEAKERS
+    raised_in = _module(frame.tb_frame.f_globals) if frame is not None else ""
+    return raised_in.partition(".")[0] in _SPEAKERS
+
+
+def _module(variables: Mapping[str, Any]) -> str:
+    """Name of a module, also of the one that is run as a program, whose `__name__` is `__main__`."""
+    spec = variables.get("__spec__")
+    return str(spec.name if spec is not None else variables.get("__name__", ""))

@@ -1,6 +1,7 @@
 import errno
 import json
 import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,13 @@ def test_a_full_disk_is_a_message_wherever_it_shows(capsys: pytest.CaptureFixtur
     with pytest.raises(SystemExit), shown_as_messages():
         raise OSError(errno.ENOSPC, "No space left on device", "metrics.csv")
     assert "No space left on device: 'metrics.csv'" in capsys.readouterr().err
+
+
+def test_a_module_that_is_run_as_a_program_speaks_to_users_too(capsys: pytest.CaptureFixture[str]) -> None:
+    variables = {"__name__": "__main__", "__spec__": ModuleSpec("matwheel.predict", None)}
+    with pytest.raises(SystemExit), shown_as_messages():
+        exec("raise ValueError('name a file')", variables)
+    assert capsys.readouterr().err.startswith("error: name a file")
 
 
 def test_programming_errors_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from io import StringIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,6 +14,9 @@ from matwheel.data.crystal import Crystal, wrap
 from matwheel.data.records import Records
 from matwheel.data.rows import Reason
 from matwheel.data.unpacking import read_text
+
+if TYPE_CHECKING:
+    from ase import Atoms
 
 
 def read_extxyz(path: Path, id_key: str | None = None, id_keys: frozenset[str] = frozenset()) -> Records:
@@ -40,6 +44,19 @@ def read_extxyz(path: Path, id_key: str | None = None, id_keys: frozenset[str] =
         infos.append(info)
     names = dict.fromkeys(name for info in infos for name in info)
     return Records(structures, ids, {name: [info.get(name) for info in infos] for name in names})
+
+
+def crystal_from_atoms(atoms: Atoms, id: str = "") -> Crystal:
+    """Convert an ASE structure.
+
+    Raises:
+        BadStructureError: If it has no cell.
+    """
+    lattice = np.array(atoms.cell.array, dtype=np.float64)
+    if not np.linalg.det(lattice):
+        raise BadStructureError(Reason.CELL, 'no lattice (in a file, Lattice="..."), or one without volume')
+    frac = wrap(np.array(atoms.get_scaled_positions(wrap=False), dtype=np.float64))
+    return Crystal(id, lattice, frac, atoms.numbers.astype(np.int64))
 
 
 def _frames(lines: list[str]) -> list[str | BadStructureError]:
@@ -73,14 +90,11 @@ def _read_frame(frame: str) -> tuple[Crystal, dict[str, object]]:
         warnings.simplefilter("ignore")
         try:
             atoms = next(read_xyz(StringIO(frame), index=slice(0, 1)))
-            lattice = np.array(atoms.cell.array, dtype=np.float64)
-            if not np.linalg.det(lattice):
-                raise BadStructureError(Reason.CELL, 'the frame has no Lattice="..." or one without volume')
-            frac = wrap(np.array(atoms.get_scaled_positions(wrap=False), dtype=np.float64))
+            crystal = crystal_from_atoms(atoms)
             results = atoms.calc.results if atoms.calc is not None else {}
         except BadStructureError:
             raise
         except Exception as error:  # the reader fails in many ways on malformed text: each means unreadable
             raise BadStructureError(Reason.UNREADABLE, f"not a readable frame: {error!r}") from error
     scalars = {key: value for key, value in {**results, **atoms.info}.items() if np.ndim(value) == 0}
-    return Crystal("", lattice, frac, atoms.numbers.astype(np.int64)), scalars
+    return crystal, scalars

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import count
 
 import numpy as np
 
@@ -90,6 +91,34 @@ def load_records(
 def clean_id(text: str) -> str:
     """An id without control characters, which terminals, file names and numpy's strings do not keep."""
     return "".join(character if character.isprintable() else " " for character in text).strip()
+
+
+def distinct_ids(ids: Sequence[str]) -> list[str]:
+    """Clean ids; one that came before gets a number. Empty ones stay: rows without an id are numbered later."""
+    names = [clean_id(id) for id in ids]
+    taken = set(names)
+    seen: set[str] = set()
+    for position, name in enumerate(names):
+        if name in seen:
+            numbered = (f"{name}#{number}" for number in count(2))
+            names[position] = next(new for new in numbered if new not in taken)
+            taken.add(names[position])
+        elif name:
+            seen.add(name)
+    return names
+
+
+def concatenate_records(tables: Sequence[Records]) -> Records:
+    """Rows below each other; a column that only some have is empty for the others."""
+    names = dict.fromkeys(name for table in tables for name in table.columns)
+    return Records(
+        [structure for table in tables for structure in table.structures],
+        [id for table in tables for id in table.ids],
+        {
+            name: [cell for table in tables for cell in table.columns.get(name, [None] * len(table.structures))]
+            for name in names
+        },
+    )
 
 
 def _numeric_columns(records: Records) -> tuple[dict[str, FloatArray], dict[str, dict[int, str]]]:

@@ -102,7 +102,7 @@ class RandomSplit(Split):
         fractions = (self.train, self.val, self.test)
         wanted = sum(fraction > 0 for fraction in fractions)
         if n < wanted:
-            raise ValueError(f"{loaded.name} has {n} usable rows; this split needs at least {wanted}")
+            raise ValueError(f"{loaded.name} has {n} usable rows; this split needs at least {wanted}: give more rows")
         order = np.random.default_rng(self.seed).permutation(n)
         n_val, n_test = (max(round(fraction * n), 1) if fraction > 0 else 0 for fraction in (self.val, self.test))
         rest = n - n_val - n_test

@@ -20,7 +20,10 @@ from matwheel.data.unpacking import check_unpacked_size, read_text
 STRUCTURE_NAMES = ("structure", "cif", "poscar", "cif_string", "cif_str", "structure_dict", "file", "filename", "path")
 ID_NAMES = ("id", "material_id", "mpid", "mp_id", "mp-id", "jid", "jarvis_id", "task_id", "identifier")
 ARRAY_NAMES = ("lattice", "species", "frac_coords")
-FORMATS = ".csv, .json, .jsonl, .parquet (.csv, .json and .jsonl also with .gz), .extxyz, .xyz, or a folder"
+FORMATS = (
+    ".csv, .json, .jsonl, .parquet (.csv, .json and .jsonl also with .gz), .extxyz, .xyz, a structure file "
+    f"({', '.join(SUFFIXES)}), or a folder"
+)
 SAMPLE = 50  # filled cells looked at to tell what a column holds
 
 _Columns = dict[str, list[Any]]
@@ -31,8 +34,9 @@ def read_table(path: Path, structure_column: str | None = None, id_column: str |
     """Read a table with one structure per row; any column of numbers is a property.
 
     Args:
-        path: A file of one of the formats above, or a folder that holds structure files and at most one CSV, whose
-            first column (or `id_column`) names them; an `id_prop.csv` without header is read as CGCNN reads it.
+        path: A file of one of the formats above (a structure file is one row), or a folder that holds structure files
+            and at most one CSV, whose first column (or `id_column`) names them; an `id_prop.csv` without header is read
+            as CGCNN reads it.
         structure_column: Column with the structures (CIF text, POSCAR text, pymatgen dictionary, or name of a structure
             file in the table's folder); by default the first that holds such.
         id_column: Column with unique names; by default one with a usual name such as `material_id`, else rows are
@@ -61,6 +65,8 @@ def read_records(path: Path, structure_column: str | None = None, id_column: str
     if not path.is_file():
         raise ValueError(f"no such table: {path}")
     name = path.name.lower()
+    if name.endswith(SUFFIXES):
+        return Records([read_structure_file(path.parent, path.name)], [path.stem])
     if name.endswith((".extxyz", ".xyz")):
         return read_extxyz(path, id_column, frozenset(ID_NAMES))
     targets: Sequence[str] | None = None

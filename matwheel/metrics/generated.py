@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
-from itertools import count
 from pathlib import Path
 
 from matwheel.data.catalogue import load
-from matwheel.data.records import clean_id, load_records
+from matwheel.data.records import distinct_ids, load_records
 from matwheel.data.rows import LoadedTable
 from matwheel.data.structures import parse_any_structure
 from matwheel.data.tables import read_records
@@ -31,18 +29,4 @@ def read_generated(source: str, data_dir: Path | None = None) -> LoadedTable:
     if not path.exists():
         return load(source, data_dir)
     records = read_records(path)
-    return load_records(str(path), replace(records, ids=_distinct(records.ids)), parse=parse_any_structure)
-
-
-def _distinct(ids: Sequence[str]) -> list[str]:
-    names = [clean_id(id) for id in ids]
-    taken = set(names)
-    seen: set[str] = set()
-    for position, name in enumerate(names):
-        if name in seen:
-            numbered = (f"{name}#{number}" for number in count(2))
-            names[position] = next(new for new in numbered if new not in taken)
-            taken.add(names[position])
-        elif name:  # rows without an id are numbered later
-            seen.add(name)
-    return names
+    return load_records(str(path), replace(records, ids=distinct_ids(records.ids)), parse=parse_any_structure)

@@ -15,7 +15,8 @@ from torch import Tensor
 from matwheel.checkpoint_file import read_checkpoint
 from matwheel.files import replaced_when_complete
 
-_MODEL = "model_class"
+MODEL_CLASS = "model_class"
+"""Key of the name of the model's class in checkpoints."""
 _SHOWN = 3  # names of weights in a message
 
 
@@ -51,7 +52,7 @@ def complete_checkpoint(model: L.LightningModule, checkpoint: dict[str, Any]) ->
     """
     extra = {name: value for name, value in model.state_dict().items() if name.endswith("_extra_state")}
     checkpoint["state_dict"].update(extra)
-    checkpoint[_MODEL] = type(model).__name__
+    checkpoint[MODEL_CLASS] = type(model).__name__
     bad = not_finite(checkpoint["state_dict"])
     if bad:
         raise FloatingPointError(
@@ -76,9 +77,17 @@ def load_weights(model: L.LightningModule, path: Path) -> None:
     Raises:
         ValueError: If the file cannot be read, or its weights do not fit the model.
     """
-    content = read_checkpoint(path)
-    check_fits(model, content, path)
-    model.load_state_dict(content["state_dict"])
+    load_state(model, read_checkpoint(path), path)
+
+
+def load_state(model: L.LightningModule, checkpoint: Mapping[str, Any], path: Path) -> None:
+    """Put the weights of a checkpoint that was read from a file into a model.
+
+    Raises:
+        ValueError: If its weights do not fit the model.
+    """
+    check_fits(model, checkpoint, path)
+    model.load_state_dict(checkpoint["state_dict"])
 
 
 def check_fits(model: L.LightningModule, checkpoint: Mapping[str, Any], path: object) -> None:
@@ -93,7 +102,7 @@ def check_fits(model: L.LightningModule, checkpoint: Mapping[str, Any], path: ob
         ValueError: If it is of another class, or was made with other settings of the networks.
     """
     name = type(model).__name__
-    made_by = checkpoint.get(_MODEL, name)
+    made_by = checkpoint.get(MODEL_CLASS, name)
     if made_by != name:
         raise ValueError(f"{path} is a checkpoint of {made_by}, not of {name}: give one of {name}, or another config")
     own, given = model.state_dict(), checkpoint["state_dict"]

@@ -19,7 +19,8 @@ from matwheel.models.finite import check_finite
 from matwheel.models.optimisation import may_fuse, one_cycle
 from matwheel.models.processes import step_seeds, weight_of_share
 
-_TARGET = "target"
+TARGET = "target"
+"""Key of the target's name in checkpoints."""
 LOSSES: dict[str, Callable[..., Tensor]] = {"mse": F.mse_loss, "l1": F.l1_loss, "huber": F.huber_loss}
 
 
@@ -83,14 +84,14 @@ class PropertyPredictor(L.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the name of the target."""
         complete_checkpoint(self, checkpoint)
-        checkpoint[_TARGET] = getattr(self._data, "target", None)
+        checkpoint[TARGET] = getattr(self._data, "target", None)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse weights of another model, or of one for another target than the data module was told to read."""
         trainer = loading_trainer(self, checkpoint)
         if trainer is None:
             return
-        trained, wanted = checkpoint.get(_TARGET), getattr(self._data, "target", None)
+        trained, wanted = checkpoint.get(TARGET), getattr(self._data, "target", None)
         predicts_unlabelled = trainer.predicting and getattr(self._data, "target_option", None) is None
         if None not in (trained, wanted) and trained != wanted and not predicts_unlabelled:
             raise ValueError(

@@ -1,0 +1,105 @@
+"""The commands as functions, for notebooks and scripts: `from matwheel import api`.
+
+They have the names of the commands (`matwheel.predict`, `matwheel.sample`, `matwheel.evaluate`) and take what a person
+has at hand: paths, pymatgen structures or ASE atoms. They live here and not in the package itself, where
+`matwheel.predict` is the module of the command.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from matwheel.data.catalogue import load
+from matwheel.data.inputs import read_structures
+from matwheel.data.structures import parse_any_structure
+from matwheel.metrics.ensemble import PredictorEnsemble
+from matwheel.metrics.evaluation import Evaluation, Settings
+from matwheel.metrics.evaluation import evaluate as evaluate_crystals
+from matwheel.metrics.fingerprints import Fingerprints
+from matwheel.metrics.pool import Pool
+from matwheel.models.saved_generator import ConditionValues, SavedGenerator
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
+    from matwheel.data.inputs import StructureLike
+
+log = logging.getLogger(__name__)
+
+
+def predict(
+    model: str | Path | Sequence[str | Path], structures: StructureLike | Sequence[StructureLike]
+) -> pd.DataFrame:
+    """Predict a property of crystals, in the unit the model was trained in.
+
+    Args:
+        model: Checkpoint, exported folder, or folder with several of either; several predict their mean.
+        structures: Paths (structure file, table, folder), pymatgen structures or ASE atoms, one or several.
+
+    Returns:
+        A row per crystal given, in their order: `id`, `prediction`, with several models `spread` (standard deviation),
+        and `target` where a table holds the known value. NaN for what cannot be used, with a warning that says why.
+
+    Raises:
+        ValueError: If a file cannot be read, or no crystal is usable.
+    """
+    paths = [model] if isinstance(model, str | Path) else model
+    ensemble = PredictorEnsemble.load([Path(path) for path in paths])
+    crystals = read_structures(structures)
+    report = crystals.report
+    if report.bad:
+        log.warning("%s", report.summary())
+    frame = ensemble.predict(crystals).set_index(crystals.source_rows).reindex(range(report.total))
+    frame.loc[[bad.row for bad in report.bad], "id"] = [bad.id for bad in report.bad]
+    return frame
+
+
+def sample(generator: str | Path, values: ConditionValues, n: int, seed: int = 0) -> list[Structure]:
+    """Generate crystals for wanted values of a property; they are neither relaxed nor checked.
+
+    Args:
+        generator: Checkpoint of a generator's prior, or an exported folder.
+        values: Wanted values, taken in turn, in the unit the generator was trained in; with several conditions a row of
+            values each.
+        n: How many crystals.
+        seed: Crystal i depends on the generator, its values and `seed + i`.
+
+    Returns:
+        n structures.
+
+    Raises:
+        ValueError: If a file cannot be read, or the values do not fit the generator.
+    """
+    return [crystal.to_structure() for crystal in SavedGenerator.load(Path(generator)).sample(values, n, seed)]
+
+
+def evaluate(
+    structures: StructureLike | Sequence[StructureLike],
+    reference: StructureLike | Sequence[StructureLike],
+    settings: Settings | None = None,
+    pool: Pool | None = None,
+) -> Evaluation:
+    """Judge generated crystals: validity, coverage, uniqueness, novelty and more, see `python -m matwheel.evaluate`.
+
+    Args:
+        structures: The generated crystals: paths, pymatgen structures or ASE atoms.
+        reference: Crystals to compare with, the training set as a rule: the same, or the name of a data set.
+        settings: Cut-offs and tolerances.
+        pool: Processes and time-out of the slow parts. Scripts need the guard `if __name__ == "__main__":`.
+
+    Returns:
+        Its `structures` is a table with a row per crystal, its `figures` are the aggregates.
+
+    Raises:
+        ValueError: If a file cannot be read, or holds no crystal.
+    """
+    pool = pool if pool is not None else Pool()
+    known = load(reference) if isinstance(reference, str) else read_structures(reference)
+    generated = read_structures(structures, parse_any_structure)
+    fingerprints = Fingerprints.cached(known.table, pool)
+    return evaluate_crystals(generated, known.table, fingerprints, settings, pool)

@@ -1,0 +1,126 @@
+"""A trained model from its files, and as a folder that one can carry: weights and config."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import lightning as L
+import yaml
+
+from matwheel.checkpoint_file import read_checkpoint
+from matwheel.files import write_text_atomically
+from matwheel.models.checkpoints import MODEL_CLASS, load_state
+from matwheel.models.latent_prior import LatentPrior
+from matwheel.models.run_config import CONFIG, RunConfig, find_config
+from matwheel.weights_file import write_weights
+
+WEIGHTS = "model.safetensors"
+_LAST = "last.ckpt"
+_PATHS = ("vae_checkpoint", "start")  # options of models that name files, which are read when a fit begins
+_KEPT = (
+    "target",
+    "conditions",
+    "split",
+    "labelled_fraction",
+    "reduce_cells",
+    "max_sites",
+    "cutoff",
+    "max_neighbours",
+)  # options of the data: what the model was trained on and how its graphs are made
+_Model = TypeVar("_Model", bound=L.LightningModule)
+
+
+@dataclass(frozen=True)
+class TrainedModel(Generic[_Model]):
+    """A model with its weights, and where they are from.
+
+    Attributes:
+        path: The file with the weights.
+        checkpoint: Its content.
+        config: That of the run that made it.
+        model: In evaluation mode.
+    """
+
+    path: Path
+    checkpoint: Mapping[str, Any]
+    config: RunConfig
+    model: _Model
+
+    @classmethod
+    def load(cls, path: Path, kind: type[_Model], config: Path | None = None) -> TrainedModel[_Model]:
+        """Read a model; nothing in its files is executed.
+
+        Args:
+            path: Checkpoint, or exported weights.
+            kind: What it must be.
+            config: `config.yaml` of the run; found by `find_config` by default.
+
+        Raises:
+            ValueError: If a file cannot be read, or is of something else, or the weights do not fit the config.
+        """
+        content = read_checkpoint(path)
+        made_by = content.get(MODEL_CLASS, kind.__name__)
+        if made_by != kind.__name__:
+            raise ValueError(
+                f"{path} is a checkpoint of {made_by}, not of {kind.__name__}: give one of {kind.__name__}"
+            )
+        described = RunConfig.read(config or find_config(path), generates=issubclass(kind, LatentPrior))
+        model = described.build_model(kind)
+        load_state(model, content, path)
+        return cls(path, content, described, model.eval())
+
+    def write(self, folder: Path) -> None:
+        """Write `model.safetensors` and `config.yaml`, which `load` reads. The config names no files."""
+        data = self.config.data_options()
+        kept = {name: value for name, value in self.config.data.get("init_args", {}).items() if name in _KEPT}
+        content = {
+            "model": _without_paths(self.config.model),
+            "data": {
+                "class_path": self.config.data["class_path"],
+                "init_args": {"dataset": Path(data["dataset"]).name, **kept},
+            },
+        }
+        write_weights(folder / WEIGHTS, self.checkpoint)
+        write_text_atomically(folder / CONFIG, yaml.safe_dump(content, sort_keys=False))
+
+
+def model_files(path: Path) -> list[Path]:
+    """Files with the weights of the models that a path stands for.
+
+    Args:
+        path: A checkpoint, an exported folder, or a folder with several of either (except `last.ckpt`, which is there
+            to continue a training).
+
+    Raises:
+        ValueError: If there are none.
+    """
+    if not path.is_dir():
+        return [path]
+    if (path / WEIGHTS).is_file():
+        return [path / WEIGHTS]
+    checkpoints = [file for file in path.glob("*.ckpt") if file.name != _LAST]
+    found = sorted([*path.glob(f"*/{WEIGHTS}"), *checkpoints])
+    if not found:
+        raise ValueError(f"{path} holds no model: give a checkpoint (.ckpt) or a folder with {WEIGHTS} and {CONFIG}")
+    return found
+
+
+def model_file(path: Path) -> Path:
+    """The file with the weights of the one model that a path stands for, see `model_files`.
+
+    Raises:
+        ValueError: If there is none, or there are several.
+    """
+    files = model_files(path)
+    if len(files) > 1:
+        raise ValueError(f"{path} holds {len(files)} models: name one, for example {files[0]}")
+    return files[0]
+
+
+def _without_paths(options: Any) -> Any:
+    if isinstance(options, Mapping):
+        return {name: None if name in _PATHS else _without_paths(value) for name, value in options.items()}
+    return options

@@ -1,0 +1,87 @@
+"""Predictions from trained models alone: `python -m matwheel.predict --help`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+from jsonargparse import ArgumentParser, Namespace
+
+from matwheel.data.inputs import read_structures
+from matwheel.files import replaced_when_complete
+from matwheel.metrics.ensemble import PredictorEnsemble
+from matwheel.user_errors import shown_as_messages
+
+log = logging.getLogger(__name__)
+
+_SKIPPED = "skipped_rows.csv"
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the command line.
+
+    Args:
+        args: Arguments instead of those of the process.
+    """
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("matwheel").setLevel(logging.INFO)
+    options = _parser().parse_args(args)
+    with shown_as_messages():
+        _run(options)
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        prog="python -m matwheel.predict",
+        description="Predict a property of crystals with a trained model, in the unit it was trained in. With several "
+        "models the prediction is their mean, and their standard deviation is in the column 'spread'.",
+    )
+    parser.add_argument(
+        "trained",
+        metavar="MODEL",
+        type=Path,
+        help="Checkpoint (.ckpt) of a predictor, a folder that 'python -m matwheel.export' wrote, or a folder with "
+        "several of either.",
+    )
+    parser.add_argument(
+        "inputs",
+        metavar="INPUT",
+        type=Path,
+        nargs="+",
+        help="Crystals: CIF or POSCAR files, folders of them, tables (CSV, JSON, Parquet) or extended XYZ.",
+    )
+    parser.add_argument("--model", type=Path, nargs="+", default=[], help="Further models of the same property.")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("predictions.csv"),
+        help=f"Table to write, .csv or .parquet; rows that cannot be used are listed beside it in {_SKIPPED}.",
+    )
+    return parser
+
+
+def _run(options: Namespace) -> None:
+    out: Path = options.out
+    if out.suffix not in (".csv", ".parquet"):
+        raise ValueError(f"cannot write {out}: name a .csv or a .parquet file as --out")
+    models = PredictorEnsemble.load([options.trained, *options.model])
+    crystals = read_structures(options.inputs)
+    if crystals.report.bad:
+        log.warning("%s", crystals.report.summary())
+        crystals.report.to_csv(out.with_name(_SKIPPED))
+    _write(models.predict(crystals), out)
+    print(f"wrote {len(crystals)} predictions of {models.target or 'the property'} to {out}")
+
+
+def _write(predictions: pd.DataFrame, path: Path) -> None:
+    with replaced_when_complete(path) as temporary:
+        if path.suffix == ".parquet":
+            predictions.to_parquet(temporary, index=False)
+        else:
+            predictions.to_csv(temporary, index=False)
+
+
+if __name__ == "__main__":
+    main()

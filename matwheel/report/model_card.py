@@ -1,0 +1,127 @@
+"""The model card of an exported model: what it is, what it learned from, how well it does, and how to load it."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from matwheel import __version__
+from matwheel.data.catalogue import DATASETS
+from matwheel.models.latent_prior import LatentPrior
+from matwheel.models.predictor import TARGET
+from matwheel.models.trained import TrainedModel
+
+CARD = "README.md"
+_STAGE = "stage.json"
+_ERRORS = ("mae", "rmse", "r2", "loss")  # figures worth showing, of all that a run logs
+
+_PREDICTOR_USE = """\
+Estimating {target} of ordered inorganic crystals like those it was trained on: screening, ranking, labelling of
+synthetic crystals. Predictions are in the unit above; several models give a spread (`--model`).
+
+Out of scope: compositions and structure types that the training crystals do not cover, disordered crystals, molecules
+and surfaces, and any decision that rests on one prediction that was not checked by a calculation or an experiment.
+The figures below hold for crystals drawn like the test crystals, not for others.
+"""
+_GENERATOR_USE = """\
+Proposing crystals for wanted values of {target}, to be checked before use: augmentation of small data sets, candidates
+for relaxation. Values inside the range of the training crystals only.
+
+Out of scope: taking a sample for a stable, synthesisable or correctly conditioned crystal. Samples are not relaxed and
+a part of them is invalid: judge them first (`python -m matwheel.evaluate`).
+"""
+_LOAD_PREDICTOR = """\
+python -m matwheel.predict {folder} new_crystals.extxyz --out predictions.csv
+python -c "from matwheel import api; print(api.predict('{folder}', 'new_crystals.extxyz'))"
+"""
+_LOAD_GENERATOR = """\
+python -m matwheel.sample {folder} --values 10 --n 8 --out samples
+python -c "from matwheel import api; print(api.sample('{folder}', values=[10.0], n=8, seed=0))"
+"""
+
+
+def model_card(trained: TrainedModel[Any], folder: Path) -> str:
+    """Text of the card, in Markdown.
+
+    Args:
+        trained: The model, at the place where it was trained: figures and split are found beside it.
+        folder: Where it is exported to.
+    """
+    data = trained.config.data_options()
+    dataset = Path(data["dataset"]).name
+    is_generator = isinstance(trained.model, LatentPrior)
+    names = trained.model.condition_names if is_generator else [str(trained.checkpoint.get(TARGET) or data["target"])]
+    units = DATASETS[dataset].units if dataset in DATASETS else {}
+    target = ", ".join(f"{name} ({units.get(name, 'unit of the data set')})" for name in names)
+    use, load = (_GENERATOR_USE, _LOAD_GENERATOR) if is_generator else (_PREDICTOR_USE, _LOAD_PREDICTOR)
+    kind = type(trained.model).__name__
+    facts = {
+        "kind": f"{kind}, a {'generator of crystals' if is_generator else 'property predictor'}",
+        "conditions" if is_generator else "target": target,
+        "data set": dataset,
+        "split": _split(data["split"]),
+        "rows": _rows(trained.config.path.parent / "split.json"),
+        "parameters": f"{sum(parameter.numel() for parameter in trained.model.parameters()):,}",
+        "matwheel": __version__,
+    }
+    return "\n".join(
+        [
+            f"# {names[0]}: {kind}\n",
+            *(f"- {name}: {value}" for name, value in facts.items()),
+            f"\n## Intended use\n\n{use.format(target=' and '.join(names))}",
+            f"## Figures\n\n{_figures(trained)}\n",
+            f"## How to load it\n\n```\n{load.format(folder=folder.name)}```\n",
+            "Nothing in the weights is executed. The config names classes to build, so use only configs you trust.\n",
+            f"## Licence\n\n{_licence(dataset)}\n",
+        ]
+    )
+
+
+def _split(split: Any) -> str:
+    if split is None:
+        return "RandomSplit, seed 0"
+    name, options = str(split.class_path).rpartition(".")[2], vars(split.init_args) if "init_args" in split else {}
+    return ", ".join([name, *(f"{key} {value}" for key, value in options.items() if key != "path")])
+
+
+def _rows(path: Path) -> str:
+    if not path.is_file():
+        return "not recorded"
+    parts: Mapping[str, list[str]] = json.loads(path.read_text(encoding="utf-8"))
+    return ", ".join(f"{name} {len(ids)}" for name, ids in parts.items())
+
+
+def _figures(trained: TrainedModel[Any]) -> str:
+    """Metrics that were recorded beside the checkpoint, by its stage of a flywheel or its run."""
+    stage = trained.path.parent / _STAGE
+    if stage.is_file():
+        found = json.loads(stage.read_text(encoding="utf-8"))
+        source, figures = f"stage `{found['name']}` of a flywheel", found["record"]["metrics"]
+    else:
+        source, figures = "its run, at this checkpoint's epoch", _logged(trained)
+    shown = [f"- {name}: {float(v):.4g}" for name, v in figures.items() if name.endswith(_ERRORS)]
+    if not shown:
+        return "No figures were found beside the checkpoint."
+    return "\n".join([f"Recorded by {source}; errors are in the unit above.\n", *shown])
+
+
+def _logged(trained: TrainedModel[Any]) -> dict[str, str]:
+    path = trained.config.path.parent / "metrics.csv"
+    if not path.is_file():
+        return {}
+    figures: dict[str, str] = {}
+    with path.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            if row["epoch"] == str(trained.checkpoint.get("epoch")):
+                figures.update({name: value for name, value in row.items() if value and name.startswith("val/")})
+    return figures
+
+
+def _licence(dataset: str) -> str:
+    note = "The licence of the weights is for whoever publishes them to choose; the code is under MIT."
+    if dataset not in DATASETS:
+        return f"{note} The terms of the data it was trained on apply."
+    return f"{note} Trained on: {DATASETS[dataset].licence}; cite {DATASETS[dataset].citation}."

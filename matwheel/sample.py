@@ -1,0 +1,54 @@
+"""Crystals from a trained generator alone: `python -m matwheel.sample --help`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from jsonargparse import ArgumentParser
+
+from matwheel.models.saved_generator import SavedGenerator
+from matwheel.user_errors import shown_as_messages
+from matwheel.writers import CIF_FOLDER, SAMPLES_EXTXYZ, SAMPLES_TABLE, write_samples
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the command line.
+
+    Args:
+        args: Arguments instead of those of the process.
+    """
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("matwheel").setLevel(logging.INFO)
+    parser = ArgumentParser(
+        prog="python -m matwheel.sample",
+        description=f"Generate crystals for wanted values of a property and write them as {SAMPLES_EXTXYZ}, a folder "
+        f"{CIF_FOLDER} and {SAMPLES_TABLE}, with seed, condition and validity. They are not relaxed.",
+    )
+    parser.add_argument(
+        "generator",
+        type=Path,
+        help="Checkpoint (.ckpt) of a generator's prior, or a folder that 'python -m matwheel.export' wrote.",
+    )
+    parser.add_argument(
+        "--values",
+        type=float | list[float],
+        nargs="+",
+        required=True,
+        help="Wanted values, taken in turn, in the unit the generator was trained in; with several conditions a list "
+        "each, such as '[10, 2.5]'.",
+    )
+    parser.add_argument("--n", type=int, default=64, help="How many crystals.")
+    parser.add_argument("--seed", type=int, default=0, help="Crystal i has the seed SEED + i.")
+    parser.add_argument("--out", type=Path, default=Path("samples"), help="Folder to write to.")
+    options = parser.parse_args(args)
+    with shown_as_messages():
+        generator = SavedGenerator.load(options.generator)
+        # Not options.values, which is a method.
+        samples = generator.sample(options["values"], options.n, options.seed, progress=True)
+        write_samples(options.out, samples)
+
+
+if __name__ == "__main__":
+    main()

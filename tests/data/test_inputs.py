@@ -1,0 +1,47 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk
+from pymatgen.core import Lattice, Structure
+
+from matwheel.data.inputs import read_structures
+from tests.data.samples import CAESIUM_CHLORIDE, cif
+
+SALT = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+
+
+def test_everything_that_holds_crystals_goes_into_one_table(tmp_path: Path) -> None:
+    (tmp_path / "a.cif").write_text(cif(CAESIUM_CHLORIDE))
+    atoms = bulk("Cu")
+    atoms.info["id"] = "copper"
+    loaded = read_structures([tmp_path / "a.cif", SALT, atoms, str(tmp_path / "a.cif"), tmp_path])
+    assert loaded.table.ids.tolist() == ["a", "row-1", "copper", "a#2", "a#3"]
+    assert loaded.table.num_atoms.tolist() == [2, 8, 1, 2, 2]
+    np.testing.assert_allclose(loaded.table.lattices[2], atoms.cell.array)
+    assert not loaded.report.bad
+
+
+def test_a_single_one_needs_no_list(tmp_path: Path) -> None:
+    (tmp_path / "a.cif").write_text(cif(CAESIUM_CHLORIDE))
+    for given in (SALT, bulk("Cu"), tmp_path / "a.cif", str(tmp_path / "a.cif")):
+        assert len(read_structures(given)) == 1
+
+
+def test_what_cannot_be_used_is_reported_and_the_rest_kept() -> None:
+    no_cell, disordered = Atoms("H"), SALT.copy()
+    disordered.replace(0, {"Na": 0.5, "K": 0.5})
+    loaded = read_structures([no_cell, SALT, disordered, 3.5])
+    assert loaded.table.ids.tolist() == ["row-1"]
+    assert [bad.row for bad in loaded.report.bad] == [0, 2, 3]
+    assert "no lattice" in loaded.report.bad[0].detail
+
+
+def test_nothing_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no structures were given"):
+        read_structures([])
+    with pytest.raises(ValueError, match=r"no such table: .*none\.cif"):
+        read_structures(tmp_path / "none.cif")
+    with pytest.raises(ValueError, match="no usable row in 2 inputs"):
+        read_structures([Atoms("H"), Atoms()])

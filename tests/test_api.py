@@ -1,0 +1,77 @@
+"""The functions for scripts do what the commands do, on what a person has at hand."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from ase.io import read
+from pymatgen.core import Lattice, Structure
+from pymatgen.io.ase import AseAtomsAdaptor
+
+import matwheel
+from matwheel import api
+from matwheel.metrics.pool import Pool
+from matwheel.predict import main as predict_command
+from tests.trained import train_generator, train_predictor
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("api")
+
+
+@pytest.fixture(scope="module")
+def predictor(folder: Path) -> Path:
+    return train_predictor(folder)
+
+
+def test_atoms_structures_and_files_have_the_same_predictions(folder: Path, predictor: Path, tmp_path: Path) -> None:
+    table = folder / "small.xyz"
+    atoms = read(table, ":5")
+    structures = [AseAtomsAdaptor.get_structure(one) for one in atoms]
+    predict_command([str(predictor), str(table), "--out", str(tmp_path / "p.csv")])
+    expected = pd.read_csv(tmp_path / "p.csv", float_precision="round_trip")
+    pd.testing.assert_frame_equal(api.predict(predictor, table), expected, check_exact=True)
+    for given in (atoms, structures):
+        frame = api.predict(str(predictor), given)
+        np.testing.assert_allclose(frame["prediction"], expected["prediction"][:5], rtol=1e-4)
+
+
+def test_every_crystal_given_has_a_row(folder: Path, predictor: Path) -> None:
+    good = read(folder / "small.xyz", "0")
+    close = Structure(Lattice.cubic(4), ["H", "H"], [[0, 0, 0], [0, 0, 0.05]])
+    frame = api.predict([predictor, predictor], [close, good])
+    assert frame["prediction"].isna().tolist() == [True, False]
+    assert frame["spread"].tolist()[1] == 0
+    assert frame["id"].tolist() == ["row-0", good.info["id"]]
+
+
+@pytest.mark.slow  # processes that judge crystals take their time to start
+def test_samples_can_be_judged(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MATWHEEL_CACHE", str(tmp_path))
+    prior = train_generator(folder)
+    structures = api.sample(prior, 10.0, n=3, seed=5)
+    assert api.sample(prior, [[10.0]], n=3, seed=5) == structures
+    assert api.sample(prior, [10.0, 20.0], n=1, seed=7) == structures[2:]
+    with pytest.raises(ValueError, match=r"has the conditions \['poly_total'\]: give one value for each"):
+        api.sample(prior, [[1.0, 2.0]], n=1)
+    pool = Pool(processes=1)
+    evaluation = api.evaluate(structures, read(folder / "small.xyz", ":3"), pool=pool)
+    assert len(evaluation.structures) == 3
+    assert {"COV-P", "valid (both)"} <= {figure.name for figure in evaluation.figures}
+
+
+def test_importing_the_package_imports_nothing_heavy() -> None:
+    code = "import sys, matwheel; matwheel.__version__; print({'torch', 'pymatgen', 'numpy'} & set(sys.modules))"
+    command = [sys.executable, "-c", code]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1]).stdout
+    assert printed == "set()\n"
+
+
+def test_the_package_knows_its_api_and_nothing_else() -> None:
+    assert matwheel.__getattr__("api") is api
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        matwheel.nothing  # noqa: B018

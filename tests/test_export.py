@@ -1,0 +1,51 @@
+"""A generator as a folder, and what cannot be exported."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from matwheel.data.crystal import CrystalTable
+from matwheel.export import export
+from matwheel.export import main as export_command
+from matwheel.models.saved_generator import SavedGenerator
+from matwheel.sample import main as sample_command
+from tests.trained import train_generator
+
+
+@pytest.fixture(scope="module")
+def prior(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train_generator(tmp_path_factory.mktemp("generator"))
+
+
+def test_an_exported_generator_makes_the_same_crystals(prior: Path, tmp_path: Path) -> None:
+    export(prior, tmp_path / "generator")
+    before = SavedGenerator.load(prior).sample([[5.0], [20.0]], 3, seed=1)
+    after = SavedGenerator.load(tmp_path / "generator").sample([[5.0], [20.0]], 3, seed=1)
+    for name, value in vars(before).items():
+        assert name == "properties" or np.array_equal(getattr(after, name), value), name
+    assert before.properties["poly_total"].tolist() == [5.0, 20.0, 5.0]
+    card = (tmp_path / "generator" / "README.md").read_text()
+    assert "- conditions: poly_total" in card
+    assert "api.sample('generator'" in card
+
+
+def test_the_command_writes_what_it_makes(prior: Path, tmp_path: Path) -> None:
+    export(prior, tmp_path / "generator")
+    options = ["--values", "5", "20", "--n", "3", "--seed", "1", "--out", str(tmp_path / "made")]
+    sample_command([str(tmp_path / "generator"), *options])
+    table = pd.read_parquet(tmp_path / "made" / "samples.parquet")
+    assert table["seed"].tolist() == [1, 2, 3]
+    assert table["condition_poly_total"].tolist() == [5.0, 20.0, 5.0]
+    made = CrystalTable.load(tmp_path / "made" / "samples.npz")
+    expected = SavedGenerator.load(prior).sample([5.0, 20.0], 3, seed=1)
+    assert np.array_equal(made.frac_coords, expected.frac_coords)
+
+
+def test_an_autoencoder_alone_is_no_generator(prior: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    autoencoder = Path(str(prior).replace("prior", "vae"))
+    with pytest.raises(SystemExit):
+        export_command([str(autoencoder), "--out", str(tmp_path / "x")])
+    assert "is a checkpoint of ConCDVAE: give one of PropertyPredictor or of LatentPrior" in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()

@@ -1,0 +1,164 @@
+"""Predictions from a checkpoint alone, alike before and after export."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from matwheel.export import main as export
+from matwheel.fit import main as fit
+from matwheel.metrics.saved_predictor import SavedPredictor
+from matwheel.models.trained import WEIGHTS
+from matwheel.predict import main as predict
+from tests.data.samples import CAESIUM_CHLORIDE, cif
+from tests.test_cli import CONFIGS, QUIET, _args
+from tests.trained import SMALL_NETWORK, train_predictor
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("predictors")
+
+
+@pytest.fixture(scope="module")
+def checkpoints(folder: Path) -> list[Path]:
+    return [train_predictor(folder, seed) for seed in (0, 1)]
+
+
+@pytest.fixture(scope="module")
+def exported(folder: Path, checkpoints: list[Path]) -> list[Path]:
+    folders = [folder / "exported" / str(seed) for seed in (0, 1)]
+    for checkpoint, to in zip(checkpoints, folders, strict=True):
+        export([str(checkpoint), "--out", str(to)])
+    return folders
+
+
+def predicted(out: Path, *args: object) -> pd.DataFrame:
+    predict([*map(str, args), "--out", str(out)])
+    return pd.read_csv(out, dtype={"id": str}, float_precision="round_trip")
+
+
+def test_an_export_predicts_bit_for_bit_the_same(
+    folder: Path, tmp_path: Path, checkpoints: list[Path], exported: list[Path]
+) -> None:
+    before = predicted(tmp_path / "before.csv", checkpoints[0], folder / "small.xyz")
+    after = predicted(tmp_path / "after.csv", exported[0], folder / "small.xyz")
+    assert list(before.columns) == ["id", "prediction", "target"]
+    pd.testing.assert_frame_equal(before, after, check_exact=True)
+    weights = SavedPredictor.load(checkpoints[0]).model.state_dict()
+    for name, value in SavedPredictor.load(exported[0] / WEIGHTS).model.state_dict().items():
+        assert np.array_equal(value, weights[name]), name
+
+
+def test_predictions_are_those_of_fit_predict(
+    folder: Path, tmp_path: Path, checkpoints: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = ["--data.dataset", str(folder / "small.xyz"), "--data.target", "poly_total", "--data.cache_dir", "cache"]
+    model = ["--ckpt_path", str(checkpoints[0]), *SMALL_NETWORK, "--name", "p", "--trainer.accelerator", "cpu"]
+    fit([*_args("predict", CONFIGS / "predictor" / "cgcnn.yaml"), *data, *model, *QUIET])
+    ours = predicted(tmp_path / "predictions.csv", checkpoints[0], folder / "small.xyz")
+    theirs = pd.read_csv("runs/p/version_0/predictions.csv")
+    pd.testing.assert_frame_equal(ours, theirs, rtol=1e-5)
+
+
+def test_several_models_give_mean_and_spread(
+    folder: Path, tmp_path: Path, checkpoints: list[Path], exported: list[Path]
+) -> None:
+    one, other = (predicted(tmp_path / "one.csv", path, folder / "small.xyz") for path in checkpoints)
+    both = predicted(tmp_path / "both.csv", checkpoints[0], folder / "small.xyz", "--model", exported[1])
+    values = np.stack([one["prediction"], other["prediction"]])
+    np.testing.assert_allclose(both["prediction"], values.mean(0), rtol=1e-12)
+    np.testing.assert_allclose(both["spread"], values.std(0, ddof=1), rtol=1e-9)
+    of_a_folder = predicted(tmp_path / "folder.csv", exported[0].parent, folder / "small.xyz")
+    pd.testing.assert_frame_equal(both, of_a_folder, check_exact=True)
+
+
+def test_cif_files_and_folders_and_bad_rows(tmp_path: Path, exported: list[Path]) -> None:
+    (tmp_path / "cifs").mkdir()
+    for name, text in {"good": cif(CAESIUM_CHLORIDE), "bad": "data_\n_cell_length_a 1"}.items():
+        (tmp_path / "cifs" / f"{name}.cif").write_text(text)
+    for inputs in ([tmp_path / "cifs"], sorted((tmp_path / "cifs").iterdir())):
+        table = predicted(tmp_path / "out" / "predictions.csv", exported[0], *inputs)
+        assert table["id"].tolist() == ["good"]
+        skipped = pd.read_csv(tmp_path / "out" / "skipped_rows.csv")
+        assert skipped["id"].tolist() == ["bad"]
+    twice = predicted(tmp_path / "twice.csv", exported[0], *[tmp_path / "cifs" / "good.cif"] * 2)
+    assert twice["id"].tolist() == ["good", "good#2"]
+    assert twice["prediction"].nunique() == 1
+    predict([str(exported[0]), str(tmp_path / "cifs" / "good.cif"), "--out", str(tmp_path / "p.parquet")])
+    assert pd.read_parquet(tmp_path / "p.parquet").columns.tolist() == ["id", "prediction"]
+
+
+def test_what_cannot_be_used_is_a_message(
+    folder: Path,
+    tmp_path: Path,
+    checkpoints: list[Path],
+    exported: list[Path],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    other = train_predictor(folder, target="band_gap")
+    alone = tmp_path / "alone" / "deep" / "best.ckpt"
+    alone.parent.mkdir(parents=True)
+    alone.write_bytes(checkpoints[0].read_bytes())
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / WEIGHTS).write_bytes(b"\xff" * 100)
+    crystals = folder / "small.xyz"
+    for args, message in [
+        (["none.ckpt", crystals], "no such checkpoint: none.ckpt"),
+        ([alone, crystals], "no config.yaml beside"),
+        ([alone.parent.parent, crystals], "holds no model: give a checkpoint"),
+        (["damaged", crystals], "does not hold the weights of a model of this program, or is damaged"),
+        ([exported[0], "none.cif"], "no such table: none.cif"),
+        ([exported[0], crystals, "--out", "x.xls"], "name a .csv or a .parquet file as --out"),
+        ([exported[0], crystals, "--model", other], "these models predict different properties"),
+    ]:
+        with pytest.raises(SystemExit) as stop:
+            predict([str(arg) for arg in args])
+        assert stop.value.code == 1
+        printed = capsys.readouterr().err
+        assert message in printed
+        assert "Traceback" not in printed
+
+
+@pytest.mark.parametrize("part", ["network", "transform", "model"])
+def test_a_config_builds_nothing_but_models(
+    part: str, tmp_path: Path, exported: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Class paths in a foreign config are refused unless they fit the option that they are for."""
+    evil = {"class_path": "subprocess.Popen", "init_args": {"args": ["touch", str(tmp_path / "ran")]}}
+    config = yaml.safe_load((exported[0] / "config.yaml").read_text())
+    if part == "model":
+        config["model"] = evil
+    else:
+        config["model"]["init_args"][part] = evil
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    (tmp_path / WEIGHTS).write_bytes((exported[0] / WEIGHTS).read_bytes())
+    with pytest.raises(SystemExit):
+        predict([str(tmp_path), "x.cif"])
+    assert "is not the config of a PropertyPredictor" in capsys.readouterr().err
+    assert not (tmp_path / "ran").exists()
+
+
+def test_the_model_card_says_what_it_is(exported: list[Path], checkpoints: list[Path]) -> None:
+    card = (exported[0] / "README.md").read_text()
+    split = json.loads((checkpoints[0].parents[1] / "split.json").read_text())
+    for phrase in (
+        "# poly_total: PropertyPredictor",
+        "- data set: small.xyz",
+        f"train {len(split['train'])}",
+        "- split: RandomSplit",
+        "val/mae: ",
+        "Intended use",
+        "Out of scope",
+        "Licence",
+        "python -m matwheel.predict 0 ",
+    ):
+        assert phrase in card
+    folder = checkpoints[0].parents[3]
+    assert str(folder) not in card + (exported[0] / "config.yaml").read_text()
