@@ -24,6 +24,7 @@ from matwheel.flywheel.generation import (
 )
 from matwheel.flywheel.labels import Labeller, Teacher, read_labels, write_labels
 from matwheel.flywheel.ledger import StageResult
+from matwheel.flywheel.names import predictor_stage, round_suffix
 from matwheel.flywheel.run import Run
 from matwheel.flywheel.stages import (
     CRYSTALS,
@@ -144,7 +145,7 @@ class Turn:
         self.settings = settings
         self.number = number
         self.previous = previous
-        self.suffix = "" if number == 1 else f"-round-{number}"
+        self.suffix = round_suffix(number)
         self._real: dict[Labels | None, CrystalDataModule] = {}
         self._generations: dict[Labels, Generation] = {}
         self._synthetic: dict[Labels, LabelledCrystals] = {}
@@ -247,7 +248,7 @@ class Turn:
                 load_weights(model, mixture.start)
             return train_predictor(model, mixture.data, settings.recipe, seed, folder, self.run.trainers)
 
-        stage, purpose = f"predictor-{name.replace(' ', '_')}{suffix}", "predictor"
+        stage, purpose = predictor_stage(name, suffix), "predictor"
         if member > 1:
             stage, purpose = f"{stage}-teacher-{member}", f"predictor teacher {member}"
         return self.run.stage(stage, work, config, mixture.inputs, purpose)

@@ -12,6 +12,7 @@ import numpy as np
 from matwheel.data.crystal import CrystalTable
 from matwheel.flywheel.arms import ArmName, Labels, Scenario
 from matwheel.flywheel.filters import NoCrystalLeftError
+from matwheel.flywheel.names import BASELINE
 from matwheel.flywheel.results import ResultRow, write_results
 from matwheel.flywheel.rounds import RoundRow, best_round, is_exhausted, write_rounds
 from matwheel.flywheel.run import Run
@@ -128,7 +129,7 @@ class Wheel:
     def _baseline(self, kind: Baseline) -> ResultRow:
         known = self.scenario.known
         result = self.run.stage(
-            f"baseline-{kind}",
+            BASELINE.format(kind),
             lambda folder, seed: evaluate_baseline(kind, known, seed, folder),
             {"kind": kind},
             {"data": self.scenario.known_key},
