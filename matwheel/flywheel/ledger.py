@@ -26,6 +26,8 @@ from matwheel.user_errors import UserError
 log = logging.getLogger(__name__)
 
 LEDGER = "ledger.json"
+STAGES = "stages"
+"""Folder with a folder for each stage."""
 _DONE = "stage.json"
 """Written into the folder of a stage when all its work is done: its record."""
 _REPLACED = ".partial-replaced"
@@ -116,7 +118,7 @@ class Ledger:
             self.stages = read_stages(self.folder)
             self._save()
             if self.processes.is_first:
-                for replaced in (self.folder / "stages").glob(f"*{_REPLACED}"):
+                for replaced in (self.folder / STAGES).glob(f"*{_REPLACED}"):
                     shutil.rmtree(replaced)
         except BaseException:
             self.__exit__()
@@ -130,7 +132,7 @@ class Ledger:
 
     def stage_folder(self, name: str) -> Path:
         """Where the artifacts of a finished stage lie."""
-        return self.folder / "stages" / name
+        return self.folder / STAGES / name
 
     def run(
         self,

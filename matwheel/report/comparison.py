@@ -13,9 +13,8 @@ from matwheel.flywheel.arms import ARMS, REAL_ARM, Arm, ScenarioName
 from matwheel.flywheel.results import ResultRow
 from matwheel.flywheel.rounds import best_round
 from matwheel.metrics.paired import Paired, paired
-from matwheel.report.folders import Folders
+from matwheel.report.folders import Measurement
 from matwheel.report.numbers import unit_in_text
-from matwheel.report.split import split_overlap
 
 _LEVEL = 0.05
 
@@ -197,20 +196,27 @@ def chosen_round(rows: Sequence[ResultRow]) -> int:
     return last[best_round([row.val_mae for row in last])].round
 
 
-def compare(folders: Folders) -> list[Comparison]:
+def compare(measurements: Sequence[Measurement]) -> list[Comparison]:
     """Group measurements into comparisons; the baselines of a data set and setting belong to each of its predictors."""
-    rows: dict[Setting, list[ResultRow]] = {}
+    arms: dict[Setting, list[Measurement]] = {}
     baselines: dict[Setting, list[ResultRow]] = {}
-    for measurement in folders.measurements:
-        row = measurement.row
-        is_baseline = row.arm == row.predictor
-        setting = Setting(row.dataset, row.target, row.scenario, "" if is_baseline else row.predictor, measurement.axes)
-        (baselines if is_baseline else rows).setdefault(setting, []).append(row)
+    for measurement in measurements:
+        row, axes = measurement.row, measurement.axes
+        setting = Setting(row.dataset, row.target, row.scenario, row.predictor, axes)
+        if measurement.is_baseline:
+            baselines.setdefault(replace(setting, predictor=""), []).append(row)
+        else:
+            arms.setdefault(setting, []).append(measurement)
     return [
         Comparison(
             setting,
-            (*baselines.get(replace(setting, predictor=""), []), *own),
-            split_overlap(folders.runs, setting.dataset),
+            (*baselines.get(replace(setting, predictor=""), []), *(measurement.row for measurement in own)),
+            _mean_overlap(own),
         )
-        for setting, own in rows.items()
+        for setting, own in arms.items()
     ]
+
+
+def _mean_overlap(measurements: Sequence[Measurement]) -> float | None:
+    known = [measurement.overlap for measurement in measurements if measurement.overlap is not None]
+    return float(np.mean(known)) if known else None

@@ -15,8 +15,7 @@ from matwheel.files import read_parquet
 from matwheel.flywheel.labels import LABELS
 from matwheel.flywheel.stages import CRYSTALS
 from matwheel.metrics.saved_predictor import CONFIG
-from matwheel.report.folders import RunFolder
-from matwheel.report.split import SPLIT, split_folder
+from matwheel.report.folders import SPLIT, RunFolder
 from matwheel.writers import SAMPLES_TABLE
 
 _HOW_TO_READ = ("structure_column", "id_column", "data_dir")
@@ -69,7 +68,7 @@ def real_crystals(run: RunFolder) -> CrystalTable:
     Raises:
         ValueError: If the run did not save its split, or the data set cannot be read here or has changed.
     """
-    folder = split_folder(run)
+    folder = run.split_folder
     if folder is None:
         raise ValueError(f"{run.name} has no version_*/{SPLIT}, which names its training crystals")
     config = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8")) if (folder / CONFIG).is_file() else {}

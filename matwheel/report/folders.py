@@ -5,16 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import get_args
 
 import pandas as pd
 
-from matwheel.flywheel.ledger import LEDGER
+from matwheel.data.row_finder import read_json_object
+from matwheel.data.splits import PARTS
+from matwheel.flywheel.ledger import STAGES
 from matwheel.flywheel.names import BASELINE, predictor_stage, round_suffix
 from matwheel.flywheel.results import COLUMNS, ResultRow, read_results
+from matwheel.flywheel.stages import Baseline
 from matwheel.flywheel.wheel import RESULTS
 
 RUN_AXIS = "run"
 """Axis that tells runs apart which the columns of results do not."""
+SPLIT = "split.json"
+"""The split that a command saves in its log folder: ids of the crystals in each part."""
+_SIZES = ("train_rows", "test_rows")  # what a study adds to the columns of a run
 
 
 @dataclass(frozen=True)
@@ -24,10 +31,17 @@ class Measurement:
     Attributes:
         row: What was measured.
         axes: Names and values of what a study varied beyond the columns of `row`, as text.
+        overlap: Test rows per training row of the split; None if unknown.
     """
 
     row: ResultRow
     axes: tuple[tuple[str, str], ...] = ()
+    overlap: float | None = None
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether no wheel is needed for it; a study may name its predictor after the one it runs with."""
+        return self.row.arm in get_args(Baseline)
 
 
 @dataclass(frozen=True)
@@ -49,13 +63,18 @@ class RunFolder:
 
     def stage(self, name: str, round: int = 1) -> Path:
         """Folder of a stage of a round; it may be missing."""
-        return self.path / "stages" / f"{name}{round_suffix(round)}"
+        return self.path / STAGES / f"{name}{round_suffix(round)}"
 
     def predictions(self, row: ResultRow) -> Path:
         """Folder with the test predictions behind a row of results."""
-        if row.arm == row.predictor:  # a baseline
-            return self.path / "stages" / BASELINE.format(row.arm)
-        return self.path / "stages" / predictor_stage(row.arm, round_suffix(row.round))
+        if row.arm in get_args(Baseline):
+            return self.path / STAGES / BASELINE.format(row.arm)
+        return self.path / STAGES / predictor_stage(row.arm, round_suffix(row.round))
+
+    @property
+    def split_folder(self) -> Path | None:
+        """The latest log folder that holds the split; None if no command saved one."""
+        return next((path for path in reversed(self.versions) if (path / SPLIT).is_file()), None)
 
     @property
     def versions(self) -> list[Path]:
@@ -90,30 +109,52 @@ def read_folders(paths: Sequence[Path]) -> Folders:
     for path in paths:
         if not (path / RESULTS).is_file():
             raise ValueError(f"{path} has no {RESULTS}: name the folder of a run or of a study, such as runs/NAME")
-        rows = _read_measurements(path / RESULTS)
-        if (path / LEDGER).is_file():
-            runs.append(RunFolder(path, tuple(measurement.row for measurement in rows)))
+        if (path / STAGES).is_dir():
+            run = RunFolder(path, tuple(read_results(path / RESULTS)))
+            runs.append(run)
+            rows = [Measurement(row, (), split_overlap(run.split_folder)) for row in run.rows]
         else:
             runs.extend(_cells(path))
+            rows = _read_study(path / RESULTS)
         measurements.extend(replace(m, axes=(*m.axes, (RUN_AXIS, path.resolve().name))) for m in rows)
     if not measurements:
         raise ValueError(f"there are no results yet in {', '.join(map(str, paths))}: wait until a run has some")
     return Folders(tuple(_without_idle_run_axis(measurements)), tuple(runs))
 
 
+def split_overlap(folder: Path | None) -> float | None:
+    """Test rows per training row of the split saved in a folder; None without one.
+
+    Raises:
+        ValueError: If the file is damaged.
+    """
+    if folder is None:
+        return None
+    ids = read_json_object(folder / SPLIT)
+    train, _, test = (len(ids[part]) for part in PARTS)
+    return test / train
+
+
 def _cells(study: Path) -> list[RunFolder]:
     """The runs of a study."""
-    found = sorted(ledger.parent for ledger in study.rglob(LEDGER))
+    found = sorted(stages.parent for stages in study.glob(f"*/{STAGES}"))
     return [RunFolder(p, tuple(read_results(p / RESULTS)) if (p / RESULTS).is_file() else ()) for p in found]
 
 
-def _read_measurements(path: Path) -> list[Measurement]:
-    """Rows of a table of results; columns in addition to those of a run are axes."""
+def _read_study(path: Path) -> list[Measurement]:
+    """Rows of a study: columns in addition to those of a run are axes, or the sizes of the split."""
     rows = read_results(path)
     frame = pd.read_csv(path, dtype=str, keep_default_na=False)
-    names = [str(name) for name in frame.columns if name not in COLUMNS]
-    values = frame[names].to_numpy().tolist() if names else [[]] * len(rows)
-    return [Measurement(row, tuple(zip(names, line, strict=True))) for row, line in zip(rows, values, strict=True)]
+    axes = [str(name) for name in frame.columns if name not in (*COLUMNS, *_SIZES)]
+    overlaps: Sequence[float | None] = [None] * len(rows)
+    if set(_SIZES) <= set(frame.columns):
+        train, test = (frame[name].astype(float) for name in _SIZES)
+        overlaps = (test / train).tolist()
+    lines = frame[axes].to_numpy().tolist()
+    return [
+        Measurement(row, tuple(zip(axes, line, strict=True)), overlap)
+        for row, line, overlap in zip(rows, lines, overlaps, strict=True)
+    ]
 
 
 def _without_idle_run_axis(measurements: list[Measurement]) -> list[Measurement]:

@@ -57,16 +57,12 @@ def differences_table(comparison: Comparison) -> PageTable:
         cells = [signed(by_split[split]) if split in by_split else NONE for split in splits]
         if len(splits) > 1:
             interval = f"{signed(paired.low)} to {signed(paired.high)}" if difference.interval is not None else NONE
-            cells += [
-                signed(paired.mean),
-                interval,
-                p_value(paired.p).removeprefix("= "),
-                f"{paired.wins} of {paired.n}",
-            ]
+            p = p_value(paired.p).removeprefix("= ")
+            cells = [signed(paired.mean), interval, p, f"{paired.wins} of {paired.n}", *cells]
         lines.append((f"{difference.arm} against {difference.reference}", *cells))
     summary = ("mean", "95 % interval", "p", "better on") if len(splits) > 1 else ()
     caption = "Differences of the test MAE, split by split; below zero, the first one is better."
-    return PageTable(("comparison", *splits, *summary), lines, caption=caption)
+    return PageTable(("comparison", *summary, *splits), lines, caption=caption)
 
 
 def rows_table(measurements: Sequence[Measurement]) -> PageTable:
@@ -86,7 +82,10 @@ def rows_table(measurements: Sequence[Measurement]) -> PageTable:
 def _spread(rows: Sequence[ResultRow], name: str) -> str:
     values = np.array([getattr(row, name) for row in rows])
     text = number(float(values.mean()))
-    return f"{text} ± {number(float(values.std(ddof=1)), 2)}" if len(values) > 1 else text
+    if len(values) < 2:
+        return text
+    spread = float(values.std(ddof=1)) if np.ptp(values) else 0.0  # equal values differ by rounding from their mean
+    return f"{text} ± {number(spread, 2)}"
 
 
 def _range(values: Sequence[int]) -> str:

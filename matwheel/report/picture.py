@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from io import BytesIO
@@ -15,6 +16,7 @@ from matplotlib.figure import Figure
 from matwheel.files import replaced_when_complete
 
 _DPI = 300
+_LONGEST = 120  # characters of a file name
 
 
 @dataclass(frozen=True)
@@ -68,10 +70,13 @@ def save_pictures(pictures: Iterable[Picture], folder: Path) -> list[Path]:
         The files.
     """
     written: list[Path] = []
-    for number, picture in enumerate(pictures, 1):
-        name = re.sub(r"[^a-z0-9]+", "-", picture.name.lower()).strip("-")[:80]
+    taken: Counter[str] = Counter()
+    for picture in pictures:
+        name = re.sub(r"[^a-z0-9]+", "-", picture.name.lower()).strip("-")[:_LONGEST]
+        taken[name] += 1
+        name += f"-{taken[name]}" if taken[name] > 1 else ""
         for format in ("png", "svg"):
-            path = folder / f"{number:02d}-{name}.{format}"
+            path = folder / f"{name}.{format}"
             with replaced_when_complete(path, sync=False) as temporary:
                 if format == "svg":
                     temporary.write_bytes(picture.svg())

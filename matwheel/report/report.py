@@ -59,7 +59,7 @@ def make_report(paths: Sequence[Path]) -> Report:
         ValueError: If there are no results, or a file is damaged.
     """
     folders = read_folders(paths)
-    comparisons = compare(folders)
+    comparisons = compare(folders.measurements)
     gallery = Gallery()
     overview = [*forest_pictures(comparisons), *curve_pictures(comparisons)]
     shown = [run for run in folders.runs if run.rows][:_SHOWN_RUNS]
