@@ -74,7 +74,9 @@ def real_crystals(run: RunFolder) -> CrystalTable:
     config = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8")) if (folder / CONFIG).is_file() else {}
     data = config.get("data") or {}
     options = {name: value for name, value in data.get("init_args", data).items() if name in _HOW_TO_READ}
-    table = load(run.rows[0].dataset, **options).table
+    loaded = load(run.rows[0].dataset, **options)
+    loaded.check_property(run.rows[0].target)
+    table = loaded.table
     wanted = read_json_object(folder / SPLIT)[LABELLED_PART]
     rows = np.flatnonzero(np.isin(table.ids, wanted))
     if len(rows) != len(wanted):

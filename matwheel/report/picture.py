@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from io import BytesIO
 from pathlib import Path
 
@@ -35,8 +36,9 @@ class Picture:
     alt: str
     figure: Figure
 
+    @cached_property
     def svg(self) -> bytes:
-        """The figure as an SVG file."""
+        """The figure as an SVG file; drawn once, since every drawing moves a layout a little."""
         buffer = BytesIO()
         # Text stays text, and the same figure gives the same file.
         with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "matwheel"}):
@@ -46,7 +48,7 @@ class Picture:
     @property
     def source(self) -> str:
         """The SVG as a data URI: as an image it shares no ids with others, and nothing in it can be executed."""
-        return f"data:image/svg+xml;base64,{base64.b64encode(self.svg()).decode()}"
+        return f"data:image/svg+xml;base64,{base64.b64encode(self.svg).decode()}"
 
     @property
     def width(self) -> int:
@@ -79,7 +81,7 @@ def save_pictures(pictures: Iterable[Picture], folder: Path) -> list[Path]:
             path = folder / f"{name}.{format}"
             with replaced_when_complete(path, sync=False) as temporary:
                 if format == "svg":
-                    temporary.write_bytes(picture.svg())
+                    temporary.write_bytes(picture.svg)
                 else:
                     picture.figure.savefig(temporary, format="png", dpi=_DPI)
             written.append(path)

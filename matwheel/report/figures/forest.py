@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from matwheel.report.figures.style import BLUE, GREY, VERMILION, literal, new_figure
+from matwheel.report.figures.style import BLUE, GREY, VERMILION, literal, new_figure, quantity
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,5 @@ def forest_plot(rows: Sequence[ForestRow], unit: str = "") -> Figure:
     axes.set_yticks(range(len(rows)), [literal(row.name) for row in rows])
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.xaxis.set_major_locator(MaxNLocator(5))
-    suffix = literal(f" ({unit})") if unit else ""
-    axes.set_xlabel(f"difference of test MAE{suffix}\n← better  |  worse →", fontsize=9)
+    axes.set_xlabel(f"{quantity('difference of test MAE', unit)}; below 0 is better", fontsize=9)
     return figure

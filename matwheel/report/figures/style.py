@@ -38,7 +38,8 @@ def literal(text: str) -> str:
     """A text from outside as it is: not read as a formula, on one line, without what cannot be printed, shortened."""
     printable = "".join(char if char.isprintable() else " " for char in text)
     short = printable if len(printable) <= _LONGEST else f"{printable[: _LONGEST - 1]}…"
-    return short.replace("$", r"\$")
+    shown = f" {short}" if short.startswith("_") else short  # legends leave out what begins with an underscore
+    return shown.replace("$", r"\$")
 
 
 def quantity(name: str, unit: str) -> str:
