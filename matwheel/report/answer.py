@@ -40,7 +40,9 @@ def verdict(comparison: Comparison) -> Verdict:
 def answer(comparisons: Sequence[Comparison]) -> list[str]:
     """A sentence for each setting, led by a count where there are several."""
     sentences = [_sentence(comparison) for comparison in comparisons]
-    if len(comparisons) < 2:
+    if not comparisons:
+        return ["No predictor was evaluated yet, only baselines."]
+    if len(comparisons) == 1:
         return sentences
     verdicts = [verdict(comparison) for comparison in comparisons]
     counts = [f"{kind} ({verdicts.count(kind)})" for kind in Verdict if kind in verdicts]

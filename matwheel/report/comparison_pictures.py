@@ -6,38 +6,32 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from matwheel.report.comparison import Comparison, Setting
+from matwheel.report.comparison import Comparison, Difference, Setting
 from matwheel.report.figures.forest import ForestRow, forest_plot
 from matwheel.report.figures.learning_curve import learning_curve
 from matwheel.report.numbers import signed
 from matwheel.report.picture import Picture
 
 
-def forest_pictures(comparisons: Sequence[Comparison]) -> list[Picture]:
-    """A forest plot for each setting."""
+def forest_picture(comparison: Comparison) -> Picture | None:
+    """All paired differences of a setting; None if there are none."""
+    rows = [_row(difference) for difference in comparison.differences]
+    return _forest(comparison.setting.title, rows, comparison.setting.unit) if rows else None
+
+
+def summary_pictures(comparisons: Sequence[Comparison]) -> list[Picture]:
+    """For each property with several settings, whether synthetic crystals helped in each of them."""
     pictures = []
-    for comparison in comparisons:
-        rows = [
-            ForestRow(
-                f"{d.arm} against {d.reference}",
-                d.paired.differences,
-                d.paired.mean,
-                d.interval,
-            )
-            for d in comparison.differences
-        ]
-        if not rows:
-            continue
-        title = comparison.setting.title
-        has_intervals = any(row.interval is not None for row in rows)
-        how = (
-            "Circles: splits; diamonds and bars: mean and 95 % interval."
-            if has_intervals
-            else "Too few splits for an interval."
-        )
-        alt = f"Forest plot of {title}: " + "; ".join(f"{row.name}: {signed(row.mean)}" for row in rows)
-        figure = forest_plot(rows, comparison.setting.unit)
-        pictures.append(Picture(f"differences {title}", f"{title}. {how}", alt, figure))
+    for dataset, target in dict.fromkeys((c.setting.dataset, c.setting.target) for c in comparisons):
+        same = [c for c in comparisons if (c.setting.dataset, c.setting.target) == (dataset, target)]
+        rows = []
+        for comparison in same if len(same) > 1 else []:
+            setting, (real, mixed, control, _) = comparison.setting, comparison.roles
+            where = ", ".join([setting.predictor, *(f"{name} {value}" for name, value in setting.axes)])
+            found = (comparison.difference(mixed, reference) for reference in (real, control))
+            rows += [_row(difference, where) for difference in found if difference is not None]
+        if rows:
+            pictures.append(_forest(f"{dataset}, {target}", rows, same[0].setting.unit))
     return pictures
 
 
@@ -54,6 +48,25 @@ def curve_pictures(comparisons: Sequence[Comparison]) -> list[Picture]:
             if len({value for value, _ in family}) > 1:
                 pictures.append(_curve(axis, family))
     return pictures
+
+
+def _row(difference: Difference, where: str = "") -> ForestRow:
+    paired = difference.paired
+    name = f"{difference.arm} against {difference.reference}"
+    return ForestRow(name, paired.differences, paired.mean, difference.interval, where)
+
+
+def _forest(title: str, rows: Sequence[ForestRow], unit: str) -> Picture:
+    has_intervals = any(row.interval is not None for row in rows)
+    how = (
+        "Circles: splits; diamonds and bars: mean and 95 % interval."
+        if has_intervals
+        else "Too few splits for intervals."
+    )
+    values = "; ".join(f"{f'{row.where}, ' if row.where else ''}{row.name}: {signed(row.mean)}" for row in rows)
+    return Picture(
+        f"differences {title}", f"{title}. {how}", f"Forest plot of {title}: {values}", forest_plot(rows, unit)
+    )
 
 
 def _curve(axis: str, family: Sequence[tuple[float, Comparison]]) -> Picture:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from matwheel.report.answer import answer
 from matwheel.report.comparison import Comparison, compare
-from matwheel.report.comparison_pictures import curve_pictures, forest_pictures
+from matwheel.report.comparison_pictures import curve_pictures, forest_picture, summary_pictures
 from matwheel.report.folders import Folders, RunFolder, read_folders
 from matwheel.report.gallery import Gallery
 from matwheel.report.page import in_words, render
@@ -40,6 +40,7 @@ class Report:
 class _ComparisonPart:
     title: str
     tables: list[PageTable]
+    pictures: list[Picture]
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,8 @@ def make_report(paths: Sequence[Path]) -> Report:
     folders = read_folders(paths)
     comparisons = compare(folders.measurements)
     gallery = Gallery()
-    overview = [*forest_pictures(comparisons), *curve_pictures(comparisons)]
+    overview = [*summary_pictures(comparisons), *curve_pictures(comparisons)]
+    settings = [_comparison_part(comparison) for comparison in comparisons]
     shown = [run for run in folders.runs if run.rows][:_SHOWN_RUNS]
     parts = [_run_part(run, gallery) for run in shown]
     sentences = answer(comparisons)
@@ -72,19 +74,21 @@ def make_report(paths: Sequence[Path]) -> Report:
         answer=sentences,
         reading=_how_to_read(comparisons),
         overview=overview,
-        comparisons=[_comparison_part(comparison) for comparison in comparisons],
+        comparisons=settings,
         all_rows=rows_table(folders.measurements),
         runs=parts,
         left_out=_left_out(folders, shown),
     )
+    in_settings = (picture for setting in settings for picture in setting.pictures)
     in_runs = (picture for part in parts for section in part.sections for picture in section.pictures)
-    return Report(html, [*overview, *in_runs], sentences)
+    return Report(html, [*overview, *in_settings, *in_runs], sentences)
 
 
 def _comparison_part(comparison: Comparison) -> _ComparisonPart:
     differences = differences_table(comparison)
     tables = [arms_table(comparison), *([differences] if differences.lines else [])]
-    return _ComparisonPart(comparison.setting.title, tables)
+    picture = forest_picture(comparison)
+    return _ComparisonPart(comparison.setting.title, tables, [picture] if picture is not None else [])
 
 
 def _run_part(run: RunFolder, gallery: Gallery) -> _RunPart:

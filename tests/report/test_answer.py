@@ -64,6 +64,11 @@ def test_a_missing_control_is_said() -> None:
     assert "the control (F x k: real crystals repeated to the same size) was not evaluated" in sentence
 
 
+def test_baselines_alone_answer_nothing() -> None:
+    baselines = [found for found in measurements([6.25]) if found.is_baseline]
+    assert answer(compare(baselines)) == ["No predictor was evaluated yet, only baselines."]
+
+
 def test_several_settings_are_counted_first() -> None:
     found = [
         *(Measurement(m.row, (("ratio", "1"),)) for m in measurements([7.0, 7.5, 6.5])),

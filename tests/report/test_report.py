@@ -69,6 +69,8 @@ def test_learning_curves_of_numeric_axes(tmp_path: Path) -> None:
     columns = {"fraction": ["0.1"] * half + ["1"] * half, "filter": ["none"] * len(rows)}
     report = make_report([write_study(tmp_path / "study", columns, rows)])
     curves = [picture for picture in report.pictures if picture.name.startswith("curve")]
+    assert report.pictures[0].name == "differences mp_poly_total, poly_total"
+    assert "CGCNN, fraction 0.1, filter none, F+G_F against F x k: +0.4" in report.pictures[0].alt
     assert [picture.name for picture in curves] == ["curve fraction mp_poly_total, poly_total, CGCNN, filter none"]
     assert "real + synthetic: 0.1: 6.2, 1: 6.2" in curves[0].alt
 
