@@ -189,7 +189,7 @@ def write_samples(folder: Path, samples: CrystalTable, cif: bool = True) -> None
         samples.save(temporary)
     with replaced_when_complete(folder / SAMPLES_TABLE) as temporary:
         table.to_parquet(temporary, index=False)
-    _write_extxyz(folder / SAMPLES_EXTXYZ, samples, table)
+    write_extxyz(folder / SAMPLES_EXTXYZ, samples, table)
     if cif:
         _write_cifs(folder / CIF_FOLDER, samples)
     log.info("%d samples in %s, %d of them valid", len(samples), folder, int(table["valid"].sum()))
@@ -223,6 +223,26 @@ def describe_samples(samples: CrystalTable) -> pd.DataFrame:
     )
 
 
+def write_extxyz(path: Path, samples: CrystalTable, table: pd.DataFrame) -> None:
+    """Write crystals as extended XYZ, with the columns of their table (see `describe_samples`) as properties."""
+    from ase import Atoms
+    from ase.io import write
+
+    columns = [name for name in table.columns if name not in ("formula", "num_atoms", "volume")]
+    frames = [
+        Atoms(
+            numbers=crystal.atomic_numbers,
+            cell=crystal.lattice,
+            scaled_positions=crystal.frac_coords,
+            pbc=True,
+            info={str(name): value for name, value in info.items()},
+        )
+        for crystal, info in zip(samples, table[columns].to_dict("records"), strict=True)
+    ]
+    with replaced_when_complete(path) as temporary:
+        write(temporary, frames, format="extxyz")
+
+
 def _parts(folder: Path) -> list[Path]:
     return sorted((folder / _PARTS).glob("[0-9]*.npz"))
 
@@ -252,25 +272,6 @@ def _formula(atomic_numbers: list[int]) -> str:
 
     formula: str = Formula(Symbols(atomic_numbers).get_chemical_formula()).format("metal")
     return formula
-
-
-def _write_extxyz(path: Path, samples: CrystalTable, table: pd.DataFrame) -> None:
-    from ase import Atoms
-    from ase.io import write
-
-    columns = [name for name in table.columns if name not in ("formula", "num_atoms", "volume")]
-    frames = [
-        Atoms(
-            numbers=crystal.atomic_numbers,
-            cell=crystal.lattice,
-            scaled_positions=crystal.frac_coords,
-            pbc=True,
-            info={str(name): value for name, value in info.items()},
-        )
-        for crystal, info in zip(samples, table[columns].to_dict("records"), strict=True)
-    ]
-    with replaced_when_complete(path) as temporary:
-        write(temporary, frames, format="extxyz")
 
 
 def _write_cifs(folder: Path, samples: CrystalTable) -> None:

@@ -88,6 +88,8 @@ class Scenario:
         self.name: ScenarioName = "semi" if len(self.unlabelled_rows) else "full"
         self.arms = ARMS[self.name]
         self.real_arm = REAL_ARM[self.name]
+        self.generator_labels: Labels = "pseudo" if self.name == "semi" else "known"
+        """What the generator is trained on, the control's apart."""
         self.known = data.with_targets(self.unlabelled_rows, np.full(len(self.unlabelled_rows), np.nan))
         """Real crystals with the known labels, trained on where labelled."""
         self.known_key = data_fingerprint(self.known)

@@ -33,19 +33,24 @@ from matwheel.flywheel.labels import ConditionLabels, Labeller, PredictorLabels
 from matwheel.flywheel.ledger import Ledger
 from matwheel.flywheel.pretraining import Pretraining
 from matwheel.flywheel.processes import Processes
+from matwheel.flywheel.references import Baseline, Reuse
 from matwheel.flywheel.results import ResultRow
 from matwheel.flywheel.run import Run
 from matwheel.flywheel.sources import CrystalSource
-from matwheel.flywheel.stages import Baseline, FitSettings, PredictorRecipe
+from matwheel.flywheel.stages import FitSettings, PredictorRecipe
 from matwheel.flywheel.trainers import StageTrainers, seed_all
 from matwheel.flywheel.turn import TurnSettings
 from matwheel.flywheel.wheel import RESULTS, ROUNDS, Wheel
 from matwheel.models.con_cdvae import ConCDVAE
 from matwheel.models.latent_prior import LatentPrior
+from matwheel.models.predictor import PropertyPredictor
 from matwheel.report.table import format_results, format_rounds
+from matwheel.writers import describe_samples, write_extxyz
 
 log = logging.getLogger(__name__)
 
+SYNTHETIC = "synthetic.extxyz"
+"""The synthetic crystals of the last arm in its best round, with the labels it was trained on."""
 _DEFAULT_FIT = FitSettings()
 _NOT_OF_RECIPE = (Checkpoint, ProgressBar, ModelSummary, LearningRateMonitor, SaveConfigCallback, BasePredictionWriter)
 """Callbacks that watch a training without changing it."""
@@ -92,6 +97,8 @@ class Flywheel(Callback):
             crystals without a generator (`S+P`), and a generator trained on the true labels of all (`S+G_true`). The
             last arm in the list teaches the next round, and the trainer's model gets its weights.
         baselines: Reference predictors: training median (`dummy`), trees on composition statistics (`trees`).
+        reuse: Further predictors of the labelled real crystals, with what the generator has learnt: trees that know its
+            latents (`latents`), its encoder fine-tuned (`encoder`). None by default.
         rounds: Turns of the wheel. Each begins with the last arm of the one before as teacher.
         patience: Stop after so many rounds without a lower validation error of the last arm; never by default.
         continue_generator: Start generator and prior of a round from the weights of the round before.
@@ -118,6 +125,7 @@ class Flywheel(Callback):
         pretraining: Pretraining | None = None,
         arms: Sequence[ArmName] | None = None,
         baselines: Sequence[Baseline] = ("dummy", "trees"),
+        reuse: Sequence[Reuse] = (),
         rounds: int = 1,
         patience: int | None = None,
         continue_generator: bool = False,
@@ -128,6 +136,8 @@ class Flywheel(Callback):
             raise ValueError("the flywheel needs a generator, or a source of crystals instead")
         if source is not None and continue_generator:
             raise ValueError("there is no generator to continue: a source makes the crystals")
+        if source is not None and reuse:
+            raise ValueError("there is no generator to reuse: a source makes the crystals")
         if synthetic_ratio <= 0:
             raise ValueError(f"synthetic_ratio must be positive, not {synthetic_ratio}")
         if arms is not None and not arms:
@@ -159,6 +169,7 @@ class Flywheel(Callback):
         self.pretraining = pretraining
         self.arms = None if arms is None else tuple(arms)
         self.baselines = tuple(baselines)
+        self.reuse = tuple(reuse)
         self.rounds = rounds
         self.patience = patience
         self.continue_generator = continue_generator
@@ -187,7 +198,11 @@ class Flywheel(Callback):
             self._wheel = self._make_wheel(run, data, pl_module, recipe)
             with interruptible(trainer):
                 self._spin(self._wheel)
-            data.use_training(None, self._wheel.synthetic, self.synthetic_weight)
+            synthetic = self._wheel.synthetic
+            if run.is_first and synthetic is not None:
+                labels = describe_samples(synthetic).assign(**{data.target: synthetic.properties[data.target]})
+                write_extxyz(folder / SYNTHETIC, synthetic, labels)
+            data.use_training(None, synthetic, self.synthetic_weight)
         except BaseException:
             ledger.__exit__()
             raise
@@ -222,6 +237,9 @@ class Flywheel(Callback):
     def _make_wheel(
         self, run: Run, data: CrystalDataModule, model: L.LightningModule, recipe: PredictorRecipe
     ) -> Wheel:
+        if "encoder" in self.reuse and not isinstance(model, PropertyPredictor):
+            raise ValueError(f"reuse of the encoder needs a PropertyPredictor as the model, not {type(model).__name__}")
+
         scenario = Scenario(data)
         arms = self.arms if self.arms is not None else DEFAULT_ARMS[scenario.name]
         source = self.source if self.source is not None else self._generator_recipe(run)
@@ -238,7 +256,7 @@ class Flywheel(Callback):
             keep_crystals=self.keep_crystals,
             last_arm=arms[-1],
         )
-        return Wheel(run, scenario, settings, arms, self.baselines, self.rounds, self.patience)
+        return Wheel(run, scenario, settings, arms, self.baselines, self.reuse, self.rounds, self.patience)
 
     def _generator_recipe(self, run: Run) -> GeneratorRecipe:
         assert self.generator is not None

@@ -14,3 +14,8 @@ def round_suffix(number: int) -> str:
 def predictor_stage(arm: str, suffix: str = "") -> str:
     """Stage that trains and tests the predictor of an arm."""
     return f"predictor-{arm.replace(' ', '_')}{suffix}"
+
+
+def reuse_stage(kind: str, suffix: str = "") -> str:
+    """Stage of a predictor that takes something from a generator."""
+    return f"reuse-{kind}{suffix}"

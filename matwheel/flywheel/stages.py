@@ -17,7 +17,6 @@ import numpy as np
 import pandas as pd
 from lightning.pytorch.callbacks import Callback
 
-from matwheel.baselines import featurise, predict_dummy, predict_trees
 from matwheel.data.conditions import ConditionDataModule
 from matwheel.data.crystal import CrystalTable, FloatArray, IntArray
 from matwheel.data.module import CrystalDataModule
@@ -26,7 +25,6 @@ from matwheel.flywheel.conditions import ConditionSampler
 from matwheel.flywheel.filters import Filter, FilterResult
 from matwheel.flywheel.sources import CrystalSource
 from matwheel.flywheel.trainers import BEST, StageTrainers
-from matwheel.metrics.errors import prediction_errors
 from matwheel.models.averaging import WeightAverage
 from matwheel.models.checkpoints import load_weights
 from matwheel.models.con_cdvae import ConCDVAE
@@ -38,7 +36,6 @@ CONDITIONS = "conditions.parquet"
 CRYSTALS = "crystals.npz"
 """The synthetic crystals that passed the filter."""
 FILTER_REPORT = "filter.json"
-Baseline = Literal["dummy", "trees"]
 
 
 @dataclass(frozen=True)
@@ -288,27 +285,6 @@ def predict_crystals(
             predictions: list[Any] = trainer.predict(model, dataloaders=requests) or []
         members.append(np.concatenate([part.value.cpu().double().numpy() for part in predictions]))
     return np.stack(members)
-
-
-def evaluate_baseline(kind: Baseline, data: CrystalDataModule, seed: int, folder: Path) -> dict[str, float]:
-    """Errors of a reference predictor; leaves its predictions of the test rows."""
-    parts = (data.train_rows, data.val_rows, data.test_rows)
-    targets = [data.table.properties[data.target][rows] for rows in parts]
-    lengths = [len(rows) for rows in parts]
-    if kind == "dummy":
-        predicted = predict_dummy(targets[0], sum(lengths[1:]))
-    else:
-        features = np.split(featurise(data.table.take(np.concatenate(parts))), np.cumsum(lengths)[:-1])
-        predicted = predict_trees(features[0], targets[0], np.concatenate(features[1:]), seed)
-    val, test = np.split(predicted, [lengths[1]])
-    table = pd.DataFrame({"id": data.table.ids[data.test_rows], "prediction": test, "target": targets[2]})
-    with replaced_when_complete(folder / "predictions.csv") as temporary:
-        table.to_csv(temporary, index=False)
-    errors = prediction_errors(targets[2], test)
-    return {
-        "val_mae": prediction_errors(targets[1], val).mae,
-        **{f"test_{name}": value for name, value in errors._asdict().items()},
-    }
 
 
 def repeated_rows(rows: IntArray, size: int, seed: int) -> IntArray:

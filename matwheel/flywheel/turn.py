@@ -24,7 +24,8 @@ from matwheel.flywheel.generation import (
 )
 from matwheel.flywheel.labels import Labeller, Teacher, read_labels, write_labels
 from matwheel.flywheel.ledger import StageResult
-from matwheel.flywheel.names import predictor_stage, round_suffix
+from matwheel.flywheel.names import predictor_stage, reuse_stage, round_suffix
+from matwheel.flywheel.references import Reuse, encoder_predictor, evaluate_latents
 from matwheel.flywheel.run import Run
 from matwheel.flywheel.stages import (
     CRYSTALS,
@@ -36,6 +37,7 @@ from matwheel.flywheel.stages import (
 )
 from matwheel.flywheel.trainers import BEST
 from matwheel.models.checkpoints import load_weights
+from matwheel.models.predictor import PropertyPredictor
 
 _ATTACHED = ("log", "log_dict", "_average_model")
 """What Lightning attaches to callbacks when a trainer starts."""
@@ -199,6 +201,30 @@ class Turn:
             self._synthetic[labels] = LabelledCrystals(table, stage.key)
         return self._synthetic[labels]
 
+    def reuse(self, kind: Reuse) -> StageResult:
+        """A predictor of the labelled real crystals that takes something from the scenario's generator."""
+        generation, known = self.generation(self.scenario.generator_labels), self.scenario.known
+        model = self.settings.model
+        assert isinstance(generation, LearnedGeneration)
+        assert isinstance(model, PropertyPredictor)
+        recipe = generation.recipe
+        name, inputs = reuse_stage(kind, self.suffix), {"data": self.scenario.known_key}
+
+        def from_latents(folder: Path, seed: int) -> dict[str, float]:
+            prior = copy.deepcopy(recipe.prior)
+            load_weights(prior, generation.prior.folder / BEST)
+            return evaluate_latents(prior, known, seed, folder)
+
+        def from_encoder(folder: Path, seed: int) -> dict[str, float]:
+            predictor = encoder_predictor(model, recipe.generator, generation.generator.folder / BEST)
+            return train_predictor(predictor, known, self.settings.recipe, seed, folder, self.run.trainers)
+
+        if kind == "latents":
+            inputs["generator"] = generation.prior.key
+            return self.run.stage(name, from_latents, {}, inputs, purpose="baseline", alone=True)
+        inputs["generator"] = generation.generator.key
+        return self.run.stage(name, from_encoder, self._config(known), inputs, purpose="predictor")
+
     def train(self, name: ArmName, member: int = 1) -> TrainedArm:
         """The predictor of an arm, or a further member of an ensemble of it."""
         if (name, member) not in self._trained:
@@ -235,12 +261,7 @@ class Turn:
 
     def _fit(self, name: ArmName, member: int, mixture: Mixture) -> StageResult:
         settings, suffix = self.settings, self.suffix if self.scenario.changes(name) else ""
-        config: dict[str, Json] = {
-            "model": describe(settings.model),
-            "recipe": describe(settings.recipe, skip=_ATTACHED),
-            "batch_size": mixture.data.batch_size,
-            **mixture.config,
-        }
+        config = {**self._config(mixture.data), **mixture.config}
 
         def work(folder: Path, seed: int) -> dict[str, float]:
             model = copy.deepcopy(settings.model)
@@ -252,6 +273,14 @@ class Turn:
         if member > 1:
             stage, purpose = f"{stage}-teacher-{member}", f"predictor teacher {member}"
         return self.run.stage(stage, work, config, mixture.inputs, purpose)
+
+    def _config(self, data: CrystalDataModule) -> dict[str, Json]:
+        """Settings that every trained predictor depends on."""
+        return {
+            "model": describe(self.settings.model),
+            "recipe": describe(self.settings.recipe, skip=_ATTACHED),
+            "batch_size": data.batch_size,
+        }
 
     def _label(self, name: str, labeller: Labeller, crystals: CrystalTable, inputs: dict[str, str]) -> StageResult:
         def teach(folder: Path, teacher: Teacher) -> dict[str, float]:

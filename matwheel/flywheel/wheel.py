@@ -13,10 +13,10 @@ from matwheel.data.crystal import CrystalTable
 from matwheel.flywheel.arms import ArmName, Labels, Scenario
 from matwheel.flywheel.filters import NoCrystalLeftError
 from matwheel.flywheel.names import BASELINE
+from matwheel.flywheel.references import REUSED, Baseline, Reuse, evaluate_baseline
 from matwheel.flywheel.results import ResultRow, write_results
 from matwheel.flywheel.rounds import RoundRow, best_round, is_exhausted, write_rounds
 from matwheel.flywheel.run import Run
-from matwheel.flywheel.stages import Baseline, evaluate_baseline
 from matwheel.flywheel.turn import LabelledCrystals, Turn, TurnSettings
 from matwheel.metrics.drift import SetStatistics, set_statistics
 from matwheel.models.checkpoints import load_weights
@@ -35,6 +35,7 @@ class Wheel:
         settings: How each turn is made.
         arms: The arms to train, in order; the last one teaches the next round and is judged on validation.
         baselines: Reference predictors, trained on the labelled real crystals.
+        reuse: What of the generator serves predictors of the labelled real crystals.
         rounds: Largest number of turns.
         patience: Stop after so many rounds without a lower validation error of the last arm; None for never.
     """
@@ -44,6 +45,7 @@ class Wheel:
     settings: TurnSettings
     arms: tuple[ArmName, ...]
     baselines: tuple[Baseline, ...] = ()
+    reuse: tuple[Reuse, ...] = ()
     rounds: int = 1
     patience: int | None = None
 
@@ -72,10 +74,12 @@ class Wheel:
 
     def spin(self) -> None:
         """Run everything that is not finished; whatever is known is in the tables on disk at any time."""
-        for kind in self.baselines:
-            self._add(self._baseline(kind))
+        for baseline in self.baselines:
+            self._add(self._baseline(baseline))
         for number in range(1, self.rounds + 1):
             turn = Turn(self.run, self.scenario, self.settings, number, self.turns[-1] if self.turns else None)
+            for kind in self.reuse:
+                self._add(self._reused(turn, kind))
             self._train_arms(turn)
             self.turns.append(turn)
             if self.source is None:
@@ -138,6 +142,11 @@ class Wheel:
         )
         return self._row(kind, kind, 0, len(known.train_rows), 0, result.metrics, result.seconds)
 
+    def _reused(self, turn: Turn, kind: Reuse) -> ResultRow:
+        result, n_real = turn.reuse(kind), len(self.scenario.known.train_rows)
+        arm, predictor = self.scenario.real_arm, REUSED[kind]
+        return self._row(arm, predictor, turn.number, n_real, 0, result.metrics, result.seconds)
+
     def _arm(self, turn: Turn, name: ArmName) -> ResultRow:
         trained = turn.train(name)
         model = self.settings.model
@@ -180,7 +189,8 @@ class Wheel:
             alone=True,
         )
         number = turn.number if turn is not None else 0
-        errors = next((row for row in reversed(self.results) if row.arm == arm), None)
+        own = (row for row in reversed(self.results) if row.arm == arm and row.predictor not in REUSED.values())
+        errors = next(own, None)
         return RoundRow(
             **self._names,
             arm=arm,

@@ -36,7 +36,10 @@ class LatentBatch(NamedTuple):
 class LatentEncoder(Protocol):
     """A model whose encoder does not change while it trains."""
 
-    device: torch.device
+    @property
+    def device(self) -> torch.device:
+        """Where it is."""
+        ...
 
     def encode(self, batch: Batch) -> Tensor:
         """[B, D], the latents of crystals."""

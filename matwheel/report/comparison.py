@@ -13,7 +13,7 @@ from matwheel.flywheel.arms import ARMS, REAL_ARM, Arm, ScenarioName
 from matwheel.flywheel.results import ResultRow
 from matwheel.flywheel.rounds import best_round
 from matwheel.metrics.paired import Paired, paired
-from matwheel.report.folders import Measurement
+from matwheel.report.folders import Measurement, reference_name
 from matwheel.report.numbers import unit_in_text
 
 _LEVEL = 0.05
@@ -190,27 +190,31 @@ def chosen_round(rows: Sequence[ResultRow]) -> int:
     """The round of a run whose last arm has the lowest validation error.
 
     Args:
-        rows: Results of one run in the order in which they were made; the last one is of the last arm.
+        rows: Results of one run in the order in which they were made.
     """
-    last = [row for row in rows if row.arm == rows[-1].arm]
+    arms = [row for row in rows if reference_name(row) is None]
+    if not arms:
+        return 0
+    last = [row for row in arms if row.arm == arms[-1].arm]
     return last[best_round([row.val_mae for row in last])].round
 
 
 def compare(measurements: Sequence[Measurement]) -> list[Comparison]:
-    """Group measurements into comparisons; the baselines of a data set and setting belong to each of its predictors."""
+    """Group measurements; the references of a setting, such as baselines, belong to each of its predictors."""
     arms: dict[Setting, list[Measurement]] = {}
-    baselines: dict[Setting, list[ResultRow]] = {}
+    references: dict[Setting, list[ResultRow]] = {}
     for measurement in measurements:
         row, axes = measurement.row, measurement.axes
         setting = Setting(row.dataset, row.target, row.scenario, row.predictor, axes)
-        if measurement.is_baseline:
-            baselines.setdefault(replace(setting, predictor=""), []).append(row)
+        reference = reference_name(row)
+        if reference is not None:
+            references.setdefault(replace(setting, predictor=""), []).append(replace(row, arm=reference))
         else:
             arms.setdefault(setting, []).append(measurement)
     return [
         Comparison(
             setting,
-            (*baselines.get(replace(setting, predictor=""), []), *(measurement.row for measurement in own)),
+            (*references.get(replace(setting, predictor=""), []), *(measurement.row for measurement in own)),
             _mean_overlap(own),
         )
         for setting, own in arms.items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,10 +12,11 @@ import pandas as pd
 
 from matwheel.data.row_finder import read_json_object
 from matwheel.data.splits import PARTS
+from matwheel.flywheel.arms import REAL_ARM
 from matwheel.flywheel.ledger import STAGES
-from matwheel.flywheel.names import BASELINE, predictor_stage, round_suffix
+from matwheel.flywheel.names import BASELINE, predictor_stage, reuse_stage, round_suffix
+from matwheel.flywheel.references import REUSED, Baseline
 from matwheel.flywheel.results import COLUMNS, ResultRow, read_results
-from matwheel.flywheel.stages import Baseline
 from matwheel.flywheel.wheel import RESULTS
 
 RUN_AXIS = "run"
@@ -38,10 +40,16 @@ class Measurement:
     axes: tuple[tuple[str, str], ...] = ()
     overlap: float | None = None
 
-    @property
-    def is_baseline(self) -> bool:
-        """Whether no wheel is needed for it; a study may name its predictor after the one it runs with."""
-        return self.row.arm in get_args(Baseline)
+
+def reference_name(row: ResultRow) -> str | None:
+    """Name of a predictor of the real crystals that arms are held against; None for an arm.
+
+    A study may name its predictor after the one of the arms, so that only arm and round tell.
+    """
+    if row.arm in get_args(Baseline):
+        return row.arm
+    takes_from_generator = row.arm in REAL_ARM.values() and row.round > 0
+    return row.predictor if takes_from_generator else None
 
 
 @dataclass(frozen=True)
@@ -67,9 +75,13 @@ class RunFolder:
 
     def predictions(self, row: ResultRow) -> Path:
         """Folder with the test predictions behind a row of results."""
+        stages, suffix = self.path / STAGES, round_suffix(row.round)
         if row.arm in get_args(Baseline):
-            return self.path / STAGES / BASELINE.format(row.arm)
-        return self.path / STAGES / predictor_stage(row.arm, round_suffix(row.round))
+            return stages / BASELINE.format(row.arm)
+        for kind, name in REUSED.items():
+            if row.predictor == name:
+                return stages / reuse_stage(kind, suffix)
+        return stages / predictor_stage(row.arm, suffix)
 
     @property
     def split_folder(self) -> Path | None:
@@ -102,7 +114,7 @@ def read_folders(paths: Sequence[Path]) -> Folders:
     averaged.
 
     Raises:
-        ValueError: If a folder holds no results.
+        ValueError: If a folder holds no results, or rows cannot be told apart.
     """
     runs: list[RunFolder] = []
     measurements: list[Measurement] = []
@@ -160,9 +172,23 @@ def _read_study(path: Path) -> list[Measurement]:
 def _without_idle_run_axis(measurements: list[Measurement]) -> list[Measurement]:
     """Drop the axis of runs where the other columns tell all rows apart."""
     bare = [replace(m, axes=tuple(axis for axis in m.axes if axis[0] != RUN_AXIS)) for m in measurements]
-    keys = {(m.axes, m.row.dataset, m.row.target, m.row.scenario, *_of_model(m.row)) for m in bare}
-    return bare if len(keys) == len(bare) else measurements
+    if not _repeated(bare):
+        return bare
+    if repeated := _repeated(measurements):
+        raise ValueError(
+            f"two rows of results cannot be told apart: {', '.join(map(str, repeated))}; name each folder once, and "
+            "give folders different names"
+        )
+    return measurements
 
 
-def _of_model(row: ResultRow) -> tuple[object, ...]:
-    return row.arm, row.predictor, row.split, row.seed, row.round
+def _repeated(measurements: Sequence[Measurement]) -> tuple[object, ...]:
+    """What names the first row that is not the only one of its name; nothing where all are."""
+    counts = Counter(_name(measurement) for measurement in measurements)
+    return next((name for name, count in counts.items() if count > 1), ())
+
+
+def _name(measurement: Measurement) -> tuple[object, ...]:
+    row = measurement.row
+    axes = tuple(f"{name} {value}" for name, value in measurement.axes)
+    return *axes, row.dataset, row.target, row.scenario, row.arm, row.predictor, row.split, row.seed, row.round

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from matwheel.data.crystal import CrystalTable
+from matwheel.flywheel.callback import SYNTHETIC
 from matwheel.flywheel.rounds import RoundRow, read_rounds
 from matwheel.flywheel.wheel import ROUNDS
 from matwheel.metrics.drift import element_frequencies
@@ -17,7 +18,7 @@ from matwheel.report.figures.distributions import distribution_overlay
 from matwheel.report.figures.drift import drift_plot
 from matwheel.report.figures.elements import element_bars
 from matwheel.report.figures.parity import parity_plot
-from matwheel.report.folders import RunFolder
+from matwheel.report.folders import RunFolder, reference_name
 from matwheel.report.gallery import Gallery, GalleryItem
 from matwheel.report.generator_tables import generator_tables
 from matwheel.report.numbers import number, unit_in_text
@@ -62,7 +63,7 @@ def run_sections(run: RunFolder, gallery: Gallery) -> list[Section]:
     synthetic = synthetic_crystals(run, target, round)
     if synthetic is not None:
         sections.append(_synthetic(run, synthetic, round))
-        sections.append(_crystals(synthetic, gallery))
+        sections.append(_crystals(run, synthetic, gallery))
     return [section for section in sections if section.tables or section.pictures or section.gallery]
 
 
@@ -73,12 +74,13 @@ def _predictions(run: RunFolder, round: int) -> Section:
         path = run.predictions(row) / PREDICTIONS
         if row.arm == "dummy" or row.round not in (0, round) or not path.is_file():
             continue
+        name = reference_name(row) or row.arm
         frame = pd.read_csv(path)
         target, predicted = (frame[name].to_numpy(np.float64) for name in ("target", "prediction"))
-        figure = parity_plot(target, predicted, row.arm, row.target, unit_in_text(row.dataset, row.target))
+        figure = parity_plot(target, predicted, name, row.target, unit_in_text(row.dataset, row.target))
         caption = f"{len(frame)} test crystals, MAE {number(row.test_mae)}, R² {number(row.test_r2, 3)}."
-        alt = f"Parity plot of {row.arm}: predicted over true {row.target} of {caption}"
-        pictures.append(Picture(f"parity {run.name} {row.arm}", caption, alt, figure))
+        alt = f"Parity plot of {name}: predicted over true {row.target} of {caption}"
+        pictures.append(Picture(f"parity {run.name} {name}", caption, alt, figure))
     return Section("Predictions of test crystals", pictures=pictures)
 
 
@@ -154,13 +156,15 @@ def _synthetic(run: RunFolder, synthetic: SyntheticCrystals, round: int) -> Sect
     return Section(title, notes, generator_tables(run, round), pictures)
 
 
-def _crystals(synthetic: SyntheticCrystals, gallery: Gallery) -> Section:
+def _crystals(run: RunFolder, synthetic: SyntheticCrystals, gallery: Gallery) -> Section:
     """Some of the crystals, spread evenly over their labels so that nobody chose the pretty ones."""
     count = min(_SHOWN_CRYSTALS, len(synthetic.table))
     order = np.argsort(synthetic.labels, kind="stable")
     shown = synthetic.table.take(order[np.linspace(0, len(order) - 1, count).round().astype(int)])
-    note = (
+    notes = [
         f"{count} of the {len(synthetic.table)} synthetic crystals that a predictor was trained on, spread evenly over "
-        "their labels. All of them: python -m matwheel.report structures FILE.extxyz"
-    )
-    return Section("Gallery", [note], gallery=gallery.add(shown))
+        "their labels."
+    ]
+    if (run.path / SYNTHETIC).is_file():
+        notes.append(f"All of them: python -m matwheel.report structures {run.path / SYNTHETIC}")
+    return Section("Gallery", notes, gallery=gallery.add(shown))

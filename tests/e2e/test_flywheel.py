@@ -7,7 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import ase.io
 import lightning as L
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -20,6 +22,7 @@ from matwheel.flywheel.filters import BasicFilter, NoCrystalLeftError
 from matwheel.flywheel.labels import PredictorLabels
 from matwheel.flywheel.pretraining import Pretraining
 from matwheel.flywheel.results import COLUMNS, read_results
+from matwheel.flywheel.sources import StrainJitter
 from matwheel.flywheel.stages import FitSettings
 from matwheel.models.latent_prior import LatentPrior
 from matwheel.models.predictor import PropertyPredictor
@@ -111,6 +114,14 @@ def test_samples_can_be_opened_and_traced(finished: Path) -> None:
     for crystal in kept:
         assert crystal.properties["poly_total"] == asked[crystal.id]
         assert json.loads(crystal.origin)["round"] == 1
+
+
+def test_what_was_trained_on_can_be_opened(finished: Path) -> None:
+    frames = ase.io.read(finished / "synthetic.extxyz", ":")
+    crystals = CrystalTable.load(finished / "stages" / "crystals" / "crystals.npz")
+    assert [frame.info["id"] for frame in frames] == crystals.ids.tolist()
+    labels = pd.read_parquet(finished / "stages" / "labels" / "labels.parquet")["label"]
+    np.testing.assert_allclose([frame.info["poly_total"] for frame in frames], labels, rtol=1e-6)
 
 
 def test_a_rerun_skips_everything(finished: Path, table: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -270,3 +281,32 @@ def test_pretraining_is_shared_by_splits_and_generators(table: Path, tmp_path: P
     assert "pretraining" not in again
     with pytest.raises(ValueError, match="give the generator's condition_embedding a dropout"):
         Flywheel(generator(), pretraining=pretraining)
+
+
+def test_what_a_generator_learnt_serves_predictors(table: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    spin(run, table)
+    before = attempts(run)
+    _, wheel = spin(run, table, reuse=("latents", "encoder"), arms=("F",))
+    assert changed(before, attempts(run)) == {"reuse-latents", "reuse-encoder"}
+    rows = {row.predictor: row for row in wheel.results if row.arm == "F"}
+    assert list(rows) == ["trees + latents", "encoder", "CGCNN"]
+    trees = next(row for row in wheel.results if row.arm == "trees")
+    assert rows["trees + latents"].test_mae != trees.test_mae
+    assert all(row.n_real == 24 and row.n_synthetic == 0 for row in rows.values())
+    for kind, predictor in (("latents", "trees + latents"), ("encoder", "encoder")):
+        predictions = pd.read_csv(run / "stages" / f"reuse-{kind}" / "predictions.csv")
+        error = (predictions["prediction"] - predictions["target"]).abs().mean()
+        assert error == pytest.approx(rows[predictor].test_mae, rel=1e-5)
+    own, tuned = (
+        torch.load(run / "stages" / stage / "best.ckpt", weights_only=True)["state_dict"]
+        for stage in ("generator", "reuse-encoder")
+    )
+    name = next(name for name in own if name.startswith("encoder.") and name.endswith("weight"))
+    change = (tuned[f"network.{name}"] - own[name]).abs().mean()
+    assert 0 < change < 0.1 * own[name].abs().mean()  # two epochs away from the generator's, not anew
+
+
+def test_without_a_generator_nothing_can_be_reused() -> None:
+    with pytest.raises(ValueError, match="there is no generator to reuse"):
+        Flywheel(source=StrainJitter(), reuse=("latents",))

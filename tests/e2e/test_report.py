@@ -12,7 +12,9 @@ from tests.report.hostile import Page
 def test_the_report_on_a_wheel_with_two_rounds(table: Path, tmp_path: Path) -> None:
     folder = tmp_path / "wheel"
     arms = ("S", "S x k", "S+G_S")
-    trainer, _ = spin(folder, table, rounds=2, labelled_fraction=0.5, arms=arms, baselines=("dummy", "trees"))
+    trainer, _ = spin(
+        folder, table, rounds=2, reuse=("latents",), labelled_fraction=0.5, arms=arms, baselines=("dummy", "trees")
+    )
     data = trainer.datamodule
     (folder / "version_0").mkdir()
     data.split_rows.save(folder / "version_0" / "split.json", data.table)
@@ -23,8 +25,9 @@ def test_the_report_on_a_wheel_with_two_rounds(table: Path, tmp_path: Path) -> N
     best = mixed[best_round([row.val_mae for row in mixed])]
     assert f"S+G_S {best.test_mae:.4g}" in report.answer[0]
     names = [picture.name for picture in report.pictures]
-    parity = [f"parity wheel {arm}" for arm in ("trees", *arms)]
+    parity = [f"parity wheel {arm}" for arm in ("trees", *arms, "trees + latents")]
     assert names[1:] == [*parity, "rounds wheel", "labels wheel", "elements wheel"]
     labels = report.pictures[-2]
     assert all(name in labels.caption for name in ("real training labels", "requested", "synthetic labels"))
+    assert f"structures {folder / 'synthetic.extxyz'}" in page.text
     assert len(page.all("canvas")) == min(best.n_synthetic, 24)

@@ -3,7 +3,7 @@ import pytest
 from matwheel.flywheel.results import ResultRow
 from matwheel.report.answer import Verdict, answer, verdict
 from matwheel.report.comparison import compare
-from matwheel.report.folders import Measurement
+from matwheel.report.folders import Measurement, reference_name
 from tests.report.written_runs import full_rows
 
 
@@ -65,7 +65,7 @@ def test_a_missing_control_is_said() -> None:
 
 
 def test_baselines_alone_answer_nothing() -> None:
-    baselines = [found for found in measurements([6.25]) if found.is_baseline]
+    baselines = [found for found in measurements([6.25]) if reference_name(found.row)]
     assert answer(compare(baselines)) == ["No predictor was evaluated yet, only baselines."]
 
 

@@ -79,6 +79,20 @@ def test_baselines_belong_to_every_predictor() -> None:
     assert all(item.arms[:2] == ["dummy", "trees"] for item in found)
 
 
+def test_what_takes_from_a_generator_is_compared_and_is_not_the_last_arm() -> None:
+    reused = [replace(ROW, predictor="encoder", round=round, test_mae=4.0, val_mae=0.1) for round in (1, 2)]
+    mixed = [replace(ROW, arm="F+G_F", round=round, val_mae=val_mae) for round, val_mae in ((1, 5.0), (2, 6.0))]
+    rows = [ROW, mixed[0], reused[0], mixed[1], reused[1]]
+    assert chosen_round(rows) == 1
+    found = comparison(rows)
+    assert {row.arm: (row.round, row.test_mae) for row in found.chosen} == {
+        "encoder": (1, 4.0),
+        "F": (0, 6.0),
+        "F+G_F": (1, 6.0),
+    }
+    assert [(d.arm, d.paired.mean) for d in found.differences] == [("encoder", -2.0), ("F+G_F", 0.0)]
+
+
 def test_axes_are_settings() -> None:
     measurements = [Measurement(row, (("ratio", ratio),)) for ratio in ("1", "2") for row in full_rows()]
     assert [item.setting.title for item in compare(measurements)] == [

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from matwheel.report.folders import read_folders
+from matwheel.report.folders import RunFolder, read_folders, reference_name
 from tests.report.written_runs import ROW, full_rows, write_run, write_study
 
 
@@ -30,7 +30,20 @@ def test_columns_of_a_study_are_axes_but_not_sizes(tmp_path: Path) -> None:
 def test_a_study_may_rename_predictors(tmp_path: Path) -> None:
     rows = [replace(ROW, arm=arm, predictor="ensemble") for arm in ("trees", "F")]
     study = write_study(tmp_path / "study", {}, rows)
-    assert [measurement.is_baseline for measurement in read_folders([study]).measurements] == [True, False]
+    names = [reference_name(measurement.row) for measurement in read_folders([study]).measurements]
+    assert names == ["trees", None]
+
+
+def test_what_takes_from_a_generator_is_a_reference(tmp_path: Path) -> None:
+    row = replace(ROW, predictor="trees + latents", round=2)
+    assert reference_name(row) == "trees + latents"
+    assert RunFolder(tmp_path, (row,)).predictions(row) == tmp_path / "stages" / "reuse-latents-round-2"
+
+
+def test_rows_that_cannot_be_told_apart_are_refused(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", full_rows())
+    with pytest.raises(ValueError, match="two rows of results cannot be told apart: run run, mp_poly_total"):
+        read_folders([run, run])
 
 
 def test_runs_on_several_splits_have_no_axis(tmp_path: Path) -> None:
