@@ -25,7 +25,7 @@ def test_the_report_on_a_wheel_with_two_rounds(table: Path, tmp_path: Path) -> N
     best = mixed[best_round([row.val_mae for row in mixed])]
     assert f"S+G_S {best.test_mae:.4g}" in report.answer[0]
     names = [picture.name for picture in report.pictures]
-    parity = [f"parity wheel {arm}" for arm in ("trees", *arms, "trees + latents")]
+    parity = [f"parity wheel {arm}" for arm in ("trees", "trees + latents", *arms)]
     assert names[1:] == [*parity, "rounds wheel", "labels wheel", "elements wheel"]
     labels = report.pictures[-2]
     assert all(name in labels.caption for name in ("real training labels", "requested", "synthetic labels"))
