@@ -18,8 +18,9 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
 	@touch $@
 
-flywheel: setup  ## Run the whole flywheel on the embedded data set and print its results
+flywheel: setup  ## Run the whole flywheel on the embedded data set, print its results and make a page of them
 	$(BIN)/python -m matwheel.fit fit --config configs/flywheel/full.yaml
+	$(BIN)/python -m matwheel.report runs/mp_poly_total-flywheel --out runs/mp_poly_total-flywheel/report.html
 
 test: setup  ## Run all checks of behaviour
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -73,6 +75,18 @@ def write_text_atomically(path: Path, text: str) -> None:
     """Write a text file as a whole."""
     with replaced_when_complete(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Read a record that a run wrote.
+
+    Raises:
+        ValueError: If it is not there or damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not JSON that can be read: {error}") from error
 
 
 def read_parquet(path: Path) -> pd.DataFrame:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from matwheel.data.graphs import CrystalGraphs
-from matwheel.files import WriteError, read_parquet, replaced_when_complete, write_text_atomically
+from matwheel.files import WriteError, read_json, read_parquet, replaced_when_complete, write_text_atomically
 from matwheel.flywheel.ledger import Ledger
 from matwheel.flywheel.results import ResultRow, write_results
 from matwheel.models.checkpoints import WholeCheckpoints
@@ -160,3 +160,12 @@ def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
         pytest.skip(f"this system lets nobody mount a small disk: {done.stderr.strip()}")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("No space left on device; free some space") == len(WRITERS)
+
+
+@pytest.mark.parametrize("content", [None, b"{", b"\xff", b"[" * 100_000])
+def test_records_that_cannot_be_read_are_named(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "run.json"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"run\.json is not JSON that can be read"):
+        read_json(path)

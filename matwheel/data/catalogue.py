@@ -139,6 +139,11 @@ def load(
     raise ValueError(_unknown(dataset, data_dir))
 
 
+def unit_of(dataset: str, target: str) -> str:
+    """Unit of a property of a data set by name; empty where none is known."""
+    return DATASETS[dataset].units.get(target, "") if dataset in DATASETS else ""
+
+
 def data_folder(data_dir: Path | None) -> Path | None:
     """The folder with further data sets: the option, else the environment variable.
 

@@ -21,7 +21,7 @@ from lightning.pytorch.callbacks import (
 )
 from lightning.pytorch.cli import SaveConfigCallback
 
-from matwheel.data.catalogue import DATASETS
+from matwheel.data.catalogue import unit_of
 from matwheel.data.module import CrystalDataModule
 from matwheel.flywheel.agreement import LabelAgreement
 from matwheel.flywheel.arms import DEFAULT_ARMS, ArmName, Scenario
@@ -288,7 +288,7 @@ def _print(wheel: Wheel) -> None:
     if not wheel.run.is_first:
         return
     known, folder = wheel.scenario.known, wheel.run.ledger.folder
-    unit = DATASETS[known.dataset].units.get(known.target, "") if known.dataset in DATASETS else ""
+    unit = unit_of(known.dataset, known.target)
     print(f"\n{format_results(wheel.results, unit)}")
     if wheel.rounds > 1 and wheel.round_rows:
         print(f"\n{format_rounds(wheel.round_rows, unit)}\n\nRounds: {folder / ROUNDS}")

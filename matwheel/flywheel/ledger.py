@@ -26,6 +26,8 @@ from matwheel.user_errors import UserError
 log = logging.getLogger(__name__)
 
 LEDGER = "ledger.json"
+STAGES = "stages"
+"""Folder with a folder for each stage."""
 _DONE = "stage.json"
 """Written into the folder of a stage when all its work is done: its record."""
 _REPLACED = ".partial-replaced"
@@ -113,10 +115,10 @@ class Ledger:
         if refusal:
             raise RunLockedError(refusal)
         try:
-            self.stages = self._known_stages()
+            self.stages = read_stages(self.folder)
             self._save()
             if self.processes.is_first:
-                for replaced in (self.folder / "stages").glob(f"*{_REPLACED}"):
+                for replaced in (self.folder / STAGES).glob(f"*{_REPLACED}"):
                     shutil.rmtree(replaced)
         except BaseException:
             self.__exit__()
@@ -130,7 +132,7 @@ class Ledger:
 
     def stage_folder(self, name: str) -> Path:
         """Where the artifacts of a finished stage lie."""
-        return self.folder / "stages" / name
+        return self.folder / STAGES / name
 
     def run(
         self,
@@ -233,32 +235,39 @@ class Ledger:
             }
             write_text_atomically(self.folder / LEDGER, json.dumps(content, indent=1))
 
-    def _known_stages(self) -> dict[str, StageRecord]:
-        try:
-            return {name: StageRecord(**record) for name, record in self._read().get("stages", {}).items()}
-        except (AttributeError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"{self.folder / LEDGER} is damaged or of another version of this program ({error}): give this run "
-                "another name, or delete the file, which repeats all stages"
-            ) from error
-
-    def _read(self) -> dict[str, Any]:
-        path = self.folder / LEDGER
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        return content
-
     def _acquire(self) -> str:
         """Lock the run folder; returns why not, or an empty string."""
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
             self._lock.acquire(timeout=0)
         except Timeout:
-            process = self._read().get("process", {})
+            process = _read(self.folder).get("process", {})
             return (
                 f"{self.folder} is in use by process {process.get('pid')} on {process.get('host')} since "
                 f"{process.get('started')}: wait until it ends, or give this run another name"
             )
         return ""
+
+
+def read_stages(folder: Path) -> dict[str, StageRecord]:
+    """What the ledger in a run folder knows of each stage, by name; nothing where there is no ledger.
+
+    Raises:
+        ValueError: If it is damaged.
+    """
+    try:
+        return {name: StageRecord(**record) for name, record in _read(folder).get("stages", {}).items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{folder / LEDGER} is damaged or of another version of this program ({error}): give this run "
+            "another name, or delete the file, which repeats all stages"
+        ) from error
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    path = folder / LEDGER
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return content
 
 
 def _read_record(folder: Path, key: str) -> StageRecord | None:

@@ -28,6 +28,8 @@ Reuse = Literal["latents", "encoder"]
 - `latents`: the means of the crystals' latents, beside the features of the baseline's trees.
 - `encoder`: the encoder with a new head, fine-tuned by the recipe of the arms.
 """
+REUSED: dict[Reuse, str] = {"latents": "trees + latents", "encoder": "encoder"}
+"""Names of these predictors."""
 _LEARNING_RATE = 1e-3
 """Highest of a fine-tuned encoder, that of its training: a larger one wipes out what it has learnt."""
 _DROPOUT = 0.2

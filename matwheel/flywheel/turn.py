@@ -24,6 +24,7 @@ from matwheel.flywheel.generation import (
 )
 from matwheel.flywheel.labels import Labeller, Teacher, read_labels, write_labels
 from matwheel.flywheel.ledger import StageResult
+from matwheel.flywheel.names import predictor_stage, reuse_stage, round_suffix
 from matwheel.flywheel.references import Reuse, encoder_predictor, evaluate_latents
 from matwheel.flywheel.run import Run
 from matwheel.flywheel.stages import (
@@ -146,7 +147,7 @@ class Turn:
         self.settings = settings
         self.number = number
         self.previous = previous
-        self.suffix = "" if number == 1 else f"-round-{number}"
+        self.suffix = round_suffix(number)
         self._real: dict[Labels | None, CrystalDataModule] = {}
         self._generations: dict[Labels, Generation] = {}
         self._synthetic: dict[Labels, LabelledCrystals] = {}
@@ -207,7 +208,7 @@ class Turn:
         assert isinstance(generation, LearnedGeneration)
         assert isinstance(model, PropertyPredictor)
         recipe = generation.recipe
-        name, inputs = f"reuse-{kind}{self.suffix}", {"data": self.scenario.known_key}
+        name, inputs = reuse_stage(kind, self.suffix), {"data": self.scenario.known_key}
 
         def from_latents(folder: Path, seed: int) -> dict[str, float]:
             prior = copy.deepcopy(recipe.prior)
@@ -268,7 +269,7 @@ class Turn:
                 load_weights(model, mixture.start)
             return train_predictor(model, mixture.data, settings.recipe, seed, folder, self.run.trainers)
 
-        stage, purpose = f"predictor-{name.replace(' ', '_')}{suffix}", "predictor"
+        stage, purpose = predictor_stage(name, suffix), "predictor"
         if member > 1:
             stage, purpose = f"{stage}-teacher-{member}", f"predictor teacher {member}"
         return self.run.stage(stage, work, config, mixture.inputs, purpose)

@@ -12,7 +12,8 @@ import numpy as np
 from matwheel.data.crystal import CrystalTable
 from matwheel.flywheel.arms import ArmName, Labels, Scenario
 from matwheel.flywheel.filters import NoCrystalLeftError
-from matwheel.flywheel.references import Baseline, Reuse, evaluate_baseline
+from matwheel.flywheel.names import BASELINE
+from matwheel.flywheel.references import REUSED, Baseline, Reuse, evaluate_baseline
 from matwheel.flywheel.results import ResultRow, write_results
 from matwheel.flywheel.rounds import RoundRow, best_round, is_exhausted, write_rounds
 from matwheel.flywheel.run import Run
@@ -22,8 +23,6 @@ from matwheel.models.checkpoints import load_weights
 
 RESULTS = "results.csv"
 ROUNDS = "rounds.csv"
-_REUSED: dict[Reuse, str] = {"latents": "trees + latents", "encoder": "encoder"}
-"""Names of predictors that take something from a generator."""
 
 
 @dataclass
@@ -134,7 +133,7 @@ class Wheel:
     def _baseline(self, kind: Baseline) -> ResultRow:
         known = self.scenario.known
         result = self.run.stage(
-            f"baseline-{kind}",
+            BASELINE.format(kind),
             lambda folder, seed: evaluate_baseline(kind, known, seed, folder),
             {"kind": kind},
             {"data": self.scenario.known_key},
@@ -145,7 +144,7 @@ class Wheel:
 
     def _reused(self, turn: Turn, kind: Reuse) -> ResultRow:
         result, n_real = turn.reuse(kind), len(self.scenario.known.train_rows)
-        arm, predictor = self.scenario.real_arm, _REUSED[kind]
+        arm, predictor = self.scenario.real_arm, REUSED[kind]
         return self._row(arm, predictor, turn.number, n_real, 0, result.metrics, result.seconds)
 
     def _arm(self, turn: Turn, name: ArmName) -> ResultRow:
@@ -190,7 +189,7 @@ class Wheel:
             alone=True,
         )
         number = turn.number if turn is not None else 0
-        own = (row for row in reversed(self.results) if row.arm == arm and row.predictor not in _REUSED.values())
+        own = (row for row in reversed(self.results) if row.arm == arm and row.predictor not in REUSED.values())
         errors = next(own, None)
         return RoundRow(
             **self._names,

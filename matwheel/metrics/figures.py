@@ -48,13 +48,14 @@ def share(name: str, passed: BoolArray, of: str, total: int | None = None) -> Fi
 
 def format_figures(figures: Sequence[Figure]) -> str:
     """A table for the terminal; fractions are shown in per cent."""
-    cells = [_HEADER, *(_cells(figure) for figure in figures)]
+    cells = [_HEADER, *(figure_cells(figure) for figure in figures)]
     widths = [max(len(line[column]) for line in cells) for column in range(len(_HEADER))]
     lines = [_line(line, widths) for line in cells]
     return "\n".join([lines[0], "  ".join("-" * width for width in widths[:4]), *lines[1:]])
 
 
-def _cells(figure: Figure) -> tuple[str, ...]:
+def figure_cells(figure: Figure) -> tuple[str, ...]:
+    """Name, value with unit, count, total, and what the total is, as text."""
     if figure.count is None:
         value = f"{figure.value:.4g}" + (f" {figure.unit}" if figure.unit else "")
         return (figure.name, value, "", str(figure.total), figure.of)
