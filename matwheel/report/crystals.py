@@ -14,7 +14,7 @@ from matwheel.data.splits import LABELLED_PART
 from matwheel.files import read_parquet
 from matwheel.flywheel.labels import LABELS
 from matwheel.flywheel.stages import CRYSTALS
-from matwheel.metrics.saved_predictor import CONFIG
+from matwheel.models.run_config import CONFIG
 from matwheel.report.folders import SPLIT, RunFolder
 from matwheel.writers import SAMPLES_TABLE
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from matwheel.files import read_json
 from matwheel.flywheel.ledger import read_stages
-from matwheel.metrics.saved_predictor import CONFIG
+from matwheel.models.run_config import CONFIG
 from matwheel.report.folders import RunFolder
 from matwheel.report.numbers import number
 from matwheel.report.page_tables import PageTable
