@@ -1,0 +1,92 @@
+"""Is one model better than another? Paired differences of their errors over splits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+_RESAMPLES = 10_000
+_FEWEST = 3  # splits from which a bootstrap interval says anything
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Differences of the errors of two models, split by split; negative where the first is better.
+
+    Attributes:
+        differences: Error less reference error of each split, in the unit of the errors.
+        mean: Their mean.
+        low: Lower end of its 95 % interval; nan for fewer than three splits.
+        high: Upper end; nan for fewer than three splits.
+        p: Two-sided p-value of no difference; nan where the overlap is unknown or the differences do not vary.
+        wins: Splits with a negative difference.
+        n: Number of splits.
+    """
+
+    differences: tuple[float, ...]
+    mean: float
+    low: float
+    high: float
+    p: float
+    wins: int
+    n: int
+
+
+def paired(errors: Sequence[float], reference: Sequence[float], overlap: float | None, seed: int = 0) -> Paired:
+    """Compare two models tested on the same rows of several splits.
+
+    The interval is a percentile bootstrap over splits. The p-value is that of the corrected resampled t-test (Nadeau
+    and Bengio, Machine Learning 52, 239, 2003): random splits of one data set share training rows, so that their
+    errors are not independent, and the variance of the mean is that of the differences times 1/n + n_test / n_train.
+    The interval knows nothing of this correction.
+
+    Args:
+        errors: Error of the model on each split.
+        reference: Error of the other model on the same splits, in the same order.
+        overlap: Test rows per training row of a split, n_test / n_train; 0 for independent data, None if unknown.
+        seed: Seed of the bootstrap.
+
+    Raises:
+        ValueError: If there is no split, the lengths differ, an error is not finite or the overlap negative.
+    """
+    if len(errors) != len(reference) or not len(errors):
+        raise ValueError(f"{len(errors)} errors cannot be paired with {len(reference)}: give both for the same splits")
+    differences = np.asarray(errors, dtype=float) - np.asarray(reference, dtype=float)
+    if not np.isfinite(differences).all():
+        raise ValueError(
+            f"errors {list(errors)} and {list(reference)} must be finite: leave out splits without a result"
+        )
+    if overlap is not None and not overlap >= 0:
+        raise ValueError(f"overlap is n_test / n_train of a split and not negative, unlike {overlap}")
+    low, high = _interval(differences, seed)
+    return Paired(
+        differences=tuple(differences.tolist()),
+        mean=float(differences.mean()),
+        low=low,
+        high=high,
+        p=_p_value(differences, overlap),
+        wins=int((differences < 0).sum()),
+        n=len(differences),
+    )
+
+
+def _interval(differences: np.ndarray, seed: int) -> tuple[float, float]:
+    """95 % percentile bootstrap interval of the mean."""
+    n = len(differences)
+    if n < _FEWEST:
+        return float("nan"), float("nan")
+    drawn = np.random.default_rng(seed).integers(n, size=(_RESAMPLES, n))
+    low, high = np.quantile(differences[drawn].mean(axis=1), (0.025, 0.975))
+    return float(low), float(high)
+
+
+def _p_value(differences: np.ndarray, overlap: float | None) -> float:
+    """Two-sided p-value of the corrected resampled t-test."""
+    n = len(differences)
+    if overlap is None or n < 2 or np.ptp(differences) == 0:
+        return float("nan")
+    t = differences.mean() / np.sqrt((1 / n + overlap) * differences.var(ddof=1))
+    return float(2 * stats.t.sf(abs(t), df=n - 1))
