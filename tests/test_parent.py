@@ -10,8 +10,8 @@ import pytest
 CHILD = """
 import os, sys, time
 from pathlib import Path
-from matwheel.flywheel.interruption import _ends_with
-with _ends_with(os.getppid()):
+from matwheel.parent import ends_with
+with ends_with(os.getppid()):
     Path(sys.argv[1]).write_text(str(os.getpid()))
     time.sleep(60)
 """

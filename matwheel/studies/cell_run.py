@@ -1,0 +1,73 @@
+"""The run of one cell: its command, its folder and what it left there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from matwheel.files import write_text_atomically
+from matwheel.flywheel.results import read_results
+from matwheel.studies.command import Command
+from matwheel.studies.grid import Cell
+
+LOG = "log.txt"
+_DONE = "cell.json"
+"""Written when a cell is finished: what it was."""
+_RESULTS = "results.csv"
+_QUIET = ("--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false")
+"""Before the options of a study, which may say otherwise: bars would fill the log."""
+
+
+@dataclass(frozen=True)
+class CellRun:
+    """A cell in the folder of a study.
+
+    Attributes:
+        cell: The cell.
+        folder: Its folder, absolute.
+    """
+
+    cell: Cell
+    folder: Path
+
+    def command(self) -> Command:
+        """The wheel with the settings of the cell; run again, it goes on where it was interrupted."""
+        fit = (sys.executable, "-m", "matwheel.fit", "fit")
+        name = ("--name", str(self.folder))
+        return Command(self.cell.name, (*fit, *_QUIET, *self.cell.arguments(), *name), self.folder / LOG, Path.cwd())
+
+    def is_finished(self) -> bool:
+        """Whether it was finished with the settings that it has now."""
+        path = self.folder / _DONE
+        return path.is_file() and path.read_text(encoding="utf-8") == self._identity()
+
+    def mark_finished(self) -> None:
+        """Note that it is finished."""
+        write_text_atomically(self.folder / _DONE, self._identity())
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Its results, with the labels of the cell in front and the sizes of its split behind.
+
+        A label takes the place of a column of the same name.
+        """
+        sizes = self._split_sizes()
+        return [
+            {**self.cell.labels, **(asdict(row) | dict(self.cell.labels)), **sizes}
+            for row in read_results(self.folder / _RESULTS)
+        ]
+
+    def _identity(self) -> str:
+        """What decides its results, the content of configs rather than their names."""
+        configs = [hashlib.sha256(path.read_bytes()).hexdigest() for path in self.cell.settings.configs]
+        content = {"cell": dict(self.cell.labels), "configs": configs, "options": self.cell.settings.options}
+        return json.dumps(content, indent=1)
+
+    def _split_sizes(self) -> dict[str, int]:
+        """Rows to train on, labelled or not, and to test on, by the last record of the run."""
+        last = max(self.folder.glob("version_*/split.json"), key=lambda path: int(path.parent.name.split("_")[1]))
+        parts = json.loads(last.read_text(encoding="utf-8"))
+        return {"train_rows": len(parts["train"]), "test_rows": len(parts["test"])}
