@@ -38,7 +38,7 @@ def main(args: Sequence[str] | None = None) -> None:
         args: Arguments instead of those of the process.
 
     Raises:
-        SystemExit: With status 1 if a cell failed; if SIGTERM was received, with 143.
+        SystemExit: With status 1 if a cell failed, 130 or 143 when told to end by SIGINT or SIGTERM.
     """
     logging.basicConfig(format="%(message)s")
     logging.getLogger("matwheel").setLevel(logging.INFO)
@@ -79,7 +79,8 @@ def _run(options: Namespace) -> None:
     if options.dry_run:
         _show(study, folder)
         return
-    signal.signal(signal.SIGTERM, _terminate)
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, _terminate)
     failed = run_study(study, folder, _engine(options, folder))
     _conclude(study, folder)
     for finished in failed:
@@ -124,8 +125,10 @@ def _conclude(study: Study, folder: Path) -> None:
     print(f"\n{format_statistics(table)}\n\nResults: {folder / RESULTS}, {folder / STATISTICS}")
 
 
-def _terminate(*_: int | FrameType | None) -> None:
-    raise SystemExit(128 + signal.SIGTERM)
+def _terminate(signum: int, _: FrameType | None) -> None:
+    """End; the engine ends what it runs."""
+    log.warning("received %s: the study ends here, the same command continues it", signal.Signals(signum).name)
+    raise SystemExit(128 + signum)
 
 
 if __name__ == "__main__":

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from matwheel.parent import PARENT_VARIABLE
 
+_PAUSE = 0.2  # seconds between two looks at a program
 _PATIENCE = 15.0  # seconds that a program may take to end when it is told to
 
 
@@ -52,14 +54,16 @@ class Command:
         """Run it to its end; returns its exit status."""
         process = self.start(threads)
         try:
-            return process.wait()
+            while (status := process.poll()) is None:
+                time.sleep(_PAUSE)  # a cancelled Ray task gets its exception between two of these, not within a wait()
+            return status
         finally:
             end([process])
 
     def last_lines(self, count: int) -> str:
         """The end of its log."""
-        text = self.log.read_text(encoding="utf-8", errors="replace") if self.log.is_file() else ""
-        # A progress bar overwrites its line again and again.
+        text = self.log.read_bytes().decode(errors="replace") if self.log.is_file() else ""
+        # A progress bar overwrites its line again and again; text mode would make a line of each.
         lines = [line.rstrip().rpartition("\r")[2] for line in text.rstrip().split("\n")]
         return "\n".join(lines[-count:])
 

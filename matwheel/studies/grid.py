@@ -10,10 +10,14 @@ from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
 
+from matwheel.flywheel.results import COLUMNS
+
 Option = None | bool | int | float | str | list["Option"] | dict[str, "Option"]
 
 _LABEL = re.compile(r"[\w.+-]+")
 _AXIS = re.compile(r"\w+")
+_MEASURED = frozenset(COLUMNS) - {"dataset", "scenario", "predictor", "split", "seed"}
+"""Columns of results that no axis can stand for."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ def expand(base: Settings, grid: Grid) -> list[Cell]:
         grid: The axes.
 
     Raises:
-        ValueError: If an axis is empty, a name cannot be part of a path, two axes set the same option, or a cell has
+        ValueError: If an axis is empty, a name cannot be used, two axes set the same option, or a cell has
             no config.
     """
     if not grid:
@@ -90,6 +94,8 @@ def expand(base: Settings, grid: Grid) -> list[Cell]:
 def _check_axis(axis: str, values: Mapping[str, Settings]) -> None:
     if not _AXIS.fullmatch(axis):
         raise ValueError(f"{axis!r} cannot be the name of an axis: use letters, digits and _")
+    if axis in _MEASURED:
+        raise ValueError(f"{axis} is a column of the results: give the axis another name")
     if not values:
         raise ValueError(f"the axis {axis} has no value: give one or remove the axis")
     for label in values:

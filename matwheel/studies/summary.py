@@ -9,8 +9,9 @@ import pandas as pd
 
 from matwheel.flywheel.results import COLUMNS
 from matwheel.report.table import align
+from matwheel.studies.statistics import REFERENCES
 
-_HEADER = ("arm", "round", "splits", "test MAE", "less real alone", "p", "wins", "less control", "p", "wins")
+_HEADER = ("arm", "round", "splits", "test MAE")
 
 
 def format_statistics(table: pd.DataFrame) -> str:
@@ -24,8 +25,10 @@ def format_statistics(table: pd.DataFrame) -> str:
     for _, group in table.groupby(names, sort=False):
         first = group.iloc[0]
         title = ", ".join(str(first[name]) if name in COLUMNS else f"{name} {first[name]}" for name in names)
+        real = next((arm for arm in REFERENCES if arm in set(group["arm"])), "real alone")
+        header = (*_HEADER, f"less {real}", "p", "wins", f"less {REFERENCES.get(real, 'control')}", "p", "wins")
         lines = [_line(row) for _, row in group.iterrows()]
-        blocks.append(f"{title}\n{align(_HEADER, lines, names=1)}")
+        blocks.append(f"{title}\n{align(header, lines, names=1)}")
     note = "Differences are paired by split, negative where the arm is better, with a 95 % interval."
     return "\n\n".join([*blocks, note])
 
