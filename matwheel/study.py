@@ -15,6 +15,7 @@ import pandas as pd
 from jsonargparse import ArgumentParser, Namespace
 
 from matwheel.files import RUNS, replaced_when_complete
+from matwheel.signals import handled
 from matwheel.studies.engine import Engine
 from matwheel.studies.local import LocalEngine
 from matwheel.studies.ray_cluster import RayEngine
@@ -79,9 +80,9 @@ def _run(options: Namespace) -> None:
     if options.dry_run:
         _show(study, folder)
         return
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(signum, _terminate)
-    failed = run_study(study, folder, _engine(options, folder))
+    engine = _engine(options, folder)
+    with handled({signal.SIGTERM: _terminate, signal.SIGINT: _terminate}):
+        failed = run_study(study, folder, engine)
     _conclude(study, folder)
     for finished in failed:
         command = finished.command

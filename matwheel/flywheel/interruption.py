@@ -12,7 +12,6 @@ import os
 import re
 import signal
 import subprocess
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -24,6 +23,7 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
 from matwheel.parent import ends_with, parent_to_follow
+from matwheel.signals import handled
 
 log = logging.getLogger(__name__)
 
@@ -70,26 +70,12 @@ def interruptible(trainer: L.Trainer) -> Iterator[None]:
     is_child = isinstance(environment, TorchElasticEnvironment) or (
         isinstance(environment, LightningEnvironment) and trainer.local_rank > 0
     )
-    with _handled(handlers), ends_with(os.getppid() if is_child else parent_to_follow()):
+    with handled(handlers), ends_with(os.getppid() if is_child else parent_to_follow()):
         try:
             yield
         except Exception:
             _report_dead(getattr(trainer.strategy.launcher, "procs", ()))
             raise
-
-
-@contextmanager
-def _handled(handlers: dict[int, Callable[[int, FrameType | None], None]]) -> Iterator[None]:
-    """Handle signals; in the main thread, the only one that can."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {signum: signal.signal(signum, handler) for signum, handler in handlers.items()}
-    try:
-        yield
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler if handler is not None else signal.SIG_DFL)
 
 
 def _report_dead(processes: Iterable[subprocess.Popen[bytes]]) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from matwheel.parent import PARENT_VARIABLE
 
-_PAUSE = 0.2  # seconds between two looks at a program
+PAUSE = 0.2  # seconds between two looks at a program
 _PATIENCE = 15.0  # seconds that a program may take to end when it is told to
 
 
@@ -55,7 +55,7 @@ class Command:
         process = self.start(threads)
         try:
             while (status := process.poll()) is None:
-                time.sleep(_PAUSE)  # a cancelled Ray task gets its exception between two of these, not within a wait()
+                time.sleep(PAUSE)  # a cancelled Ray task gets its exception between two of these, not within a wait()
             return status
         finally:
             end([process])

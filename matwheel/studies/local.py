@@ -8,9 +8,7 @@ from collections import deque
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
-from matwheel.studies.command import Command, Finished, end
-
-_PAUSE = 0.2  # seconds between two looks at the processes
+from matwheel.studies.command import PAUSE, Command, Finished, end
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,7 @@ class LocalEngine:
                 while waiting and len(running) < self.jobs:
                     command = waiting.popleft()
                     running.append((command, command.start(self.threads)))
-                time.sleep(_PAUSE)
+                time.sleep(PAUSE)
                 ended = [(command, process) for command, process in running if process.poll() is not None]
                 running = [pair for pair in running if pair not in ended]
                 for command, process in ended:
