@@ -58,7 +58,7 @@ def test_results_and_statistics(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
 
 
 def test_failed_cells_end_with_status_1(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    _pretend(monkeypatch, PretendEngine(failing=("dataset=b",)))
+    _pretend(monkeypatch, PretendEngine(failing="dataset=b"))
     log = Path("elsewhere/dataset=b,split=1/log.txt")
     log.parent.mkdir(parents=True)
     end = "more\n" * 4 + "no such table: b.csv\n"
@@ -72,7 +72,7 @@ def test_failed_cells_end_with_status_1(monkeypatch: pytest.MonkeyPatch, caplog:
 
 
 def test_without_a_finished_cell_there_are_no_statistics(monkeypatch: pytest.MonkeyPatch) -> None:
-    _pretend(monkeypatch, PretendEngine(failing=("dataset",)))
+    _pretend(monkeypatch, PretendEngine(failing="dataset"))
     with pytest.raises(SystemExit):
         study.main(["study.yaml"])
     assert not Path("runs/small/statistics.csv").exists()

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from matwheel.files import write_text_atomically
 from matwheel.flywheel.results import read_results
-from matwheel.studies.command import Command
+from matwheel.studies.command import Command, Finished
 from matwheel.studies.grid import Cell
 
 LOG = "log.txt"
@@ -45,9 +45,18 @@ class CellRun:
         path = self.folder / _DONE
         return path.is_file() and path.read_text(encoding="utf-8") == self._identity()
 
-    def mark_finished(self) -> None:
-        """Note that it is finished."""
+    def conclude(self, finished: Finished) -> Finished:
+        """Note that the cell is finished if its command ended well and left results.
+
+        Returns:
+            How it ended.
+        """
+        if finished.problem:
+            return finished
+        if not (self.folder / _RESULTS).is_file():
+            return replace(finished, problem="no results: one of its configs must contain a Flywheel callback")
         write_text_atomically(self.folder / _DONE, self._identity())
+        return finished
 
     def rows(self) -> list[dict[str, Any]]:
         """Its results, with the labels of the cell in front and the sizes of its split behind.

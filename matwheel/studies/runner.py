@@ -54,14 +54,14 @@ def run_study(study: Study, folder: Path, engine: Engine) -> list[Finished]:
         failed = []
         bar = tqdm(total=len(runs), initial=len(rows), desc=study.name, unit="cell", smoothing=0)
         with bar, closing(engine.run(waiting)) as ended:
-            for finished in ended:
-                name = finished.command.name
+            for ending in ended:
+                run = runs[ending.command.name]
+                finished = run.conclude(ending)
                 if finished.problem:
                     failed.append(finished)
-                    bar.write(f"failed: {name}: {finished.problem}")
+                    bar.write(f"failed: {run.cell.name}: {finished.problem}")
                 else:
-                    runs[name].mark_finished()
-                    rows[name] = runs[name].rows()
+                    rows[run.cell.name] = run.rows()
                     _write(folder, runs, rows)
                 bar.update()
     return failed

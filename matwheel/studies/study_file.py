@@ -73,7 +73,7 @@ def _axis(axis: str, values: object, folder: Path) -> dict[str, Settings]:
 
 def _settings(content: Mapping[str, Any], folder: Path) -> Settings:
     configs = content.get("config") or []
-    paths = tuple(folder.absolute() / config for config in ([configs] if isinstance(configs, str) else configs))
+    paths = tuple((folder / config).resolve() for config in ([configs] if isinstance(configs, str) else configs))
     for path in paths:
         if not path.is_file():
             raise ValueError(f"there is no config {path}: paths are relative to the study file")

@@ -11,17 +11,18 @@ from matwheel.studies.command import Command, Finished
 
 @dataclass
 class PretendEngine:
-    """Leaves what a run leaves; programs whose name holds one of `failing` fail."""
+    """Leaves what a run leaves; programs whose name holds `failing` fail, those with `idle` leave nothing."""
 
-    failing: tuple[str, ...] = ()
+    failing: str | None = None
+    idle: str | None = None
     ran: list[str] = field(default_factory=list)
 
     def run(self, commands: Sequence[Command]) -> Generator[Finished]:
         """See `Engine.run`."""
         for command in commands:
             self.ran.append(command.name)
-            failed = any(name in command.name for name in self.failing)
-            if not failed:
+            failed = self.failing is not None and self.failing in command.name
+            if not failed and (self.idle is None or self.idle not in command.name):
                 pretend(command.log.parent, float(len(self.ran)))
             yield Finished(command, "exit status 1" if failed else "")
 
@@ -33,6 +34,6 @@ def pretend(folder: Path, error: float) -> None:
         folder / "results.csv",
         [ResultRow(*row[0], arm, "CGCNN", *row[1], round, *row[2]) for arm, round in (("F", 0), ("F+G_F", 1))],
     )
-    (folder / "version_0").mkdir(exist_ok=True)
+    (folder / "version_0").mkdir(parents=True, exist_ok=True)
     parts = {"train": list(range(80)), "val": [], "test": list(range(20))}
     (folder / "version_0" / "split.json").write_text(json.dumps(parts))

@@ -56,7 +56,7 @@ def test_each_cell_is_run_once(study: Study, folder: Path) -> None:
 
 
 def test_a_failed_cell_leaves_the_others_alone_and_is_run_again(study: Study, folder: Path) -> None:
-    failed = run_study(study, folder, PretendEngine(failing=("split=0,ratio=2",)))
+    failed = run_study(study, folder, PretendEngine(failing="split=0,ratio=2"))
     assert [(finished.command.name, finished.problem) for finished in failed] == [("split=0,ratio=2", "exit status 1")]
     assert len(pd.read_csv(folder / "results.csv")) == 6
     again = PretendEngine()
@@ -64,6 +64,13 @@ def test_a_failed_cell_leaves_the_others_alone_and_is_run_again(study: Study, fo
     assert again.ran == ["split=0,ratio=2"]
     table = pd.read_csv(folder / "results.csv")
     assert table[["split", "ratio"]].drop_duplicates().values.tolist() == [[0, 1], [0, 2], [1, 1], [1, 2]]
+
+
+def test_a_run_without_the_wheel_is_a_failure(study: Study, folder: Path) -> None:
+    (failed,) = run_study(study, folder, PretendEngine(idle="split=0,ratio=2"))
+    assert "must contain a Flywheel" in failed.problem
+    assert len(pd.read_csv(folder / "results.csv")) == 6
+    assert not cell_runs(study, folder)[1].is_finished()
 
 
 def test_the_table_is_known_while_the_study_runs(study: Study, folder: Path) -> None:
