@@ -43,7 +43,8 @@ class CellRun:
     def is_finished(self) -> bool:
         """Whether it was finished with the settings that it has now."""
         path = self.folder / _DONE
-        return path.is_file() and path.read_text(encoding="utf-8") == self._identity()
+        is_whole = path.is_file() and (self.folder / _RESULTS).is_file()
+        return is_whole and path.read_text(encoding="utf-8") == self._identity()
 
     def conclude(self, finished: Finished) -> Finished:
         """Note that the cell is finished if its command ended well and left results.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,8 @@ from matwheel.flywheel.ledger import Ledger
 from matwheel.studies.cell_run import CellRun
 from matwheel.studies.command import Finished
 from matwheel.studies.engine import Engine
+from matwheel.studies.sharing import leaders, take_stages
 from matwheel.studies.study_file import Study
-
-log = logging.getLogger(__name__)
 
 RESULTS = "results.csv"
 
@@ -29,6 +27,8 @@ def cell_runs(study: Study, folder: Path) -> list[CellRun]:
 
 def run_study(study: Study, folder: Path, engine: Engine) -> list[Finished]:
     """Run all cells that are not finished; `results.csv` has the rows of those that are, at any time.
+
+    Cells that may use the stages of others come after these.
 
     Args:
         study: What to run.
@@ -43,33 +43,49 @@ def run_study(study: Study, folder: Path, engine: Engine) -> list[Finished]:
     """
     with Ledger(folder):  # for its lock: the stages are in the ledgers of the cells
         runs = {run.cell.name: run for run in cell_runs(study, folder)}
-        rows: dict[str, list[dict[str, Any]]] = {}
-        waiting = []
-        for run in runs.values():
-            if run.is_finished():
-                rows[run.cell.name] = run.rows()
-            else:
-                waiting.append(run.command())
-        _write(folder, runs, rows)
+        table = _Table(folder, runs)
+        leader = leaders(study.cells, study.share)
+        missing = [name for name in runs if name not in table.rows]
+        first = [name for name in missing if leader[name] == name]
+        others = [name for name in missing if leader[name] != name]
         failed = []
-        bar = tqdm(total=len(runs), initial=len(rows), desc=study.name, unit="cell", smoothing=0)
-        with bar, closing(engine.run(waiting)) as ended:
-            for ending in ended:
-                run = runs[ending.command.name]
-                finished = run.conclude(ending)
-                if finished.problem:
-                    failed.append(finished)
-                    bar.write(f"failed: {run.cell.name}: {finished.problem}")
-                else:
-                    rows[run.cell.name] = run.rows()
-                    _write(folder, runs, rows)
-                bar.update()
+        with tqdm(total=len(runs), initial=len(table.rows), desc=study.name, unit="cell", smoothing=0) as bar:
+            for wave in filter(None, (first, others)):
+                for name in wave:
+                    if leader[name] in table.rows:
+                        take_stages(runs[leader[name]].folder, runs[name].folder)
+                with closing(engine.run([runs[name].command() for name in wave])) as ended:
+                    for ending in ended:
+                        name = ending.command.name
+                        finished = runs[name].conclude(ending)
+                        if finished.problem:
+                            failed.append(finished)
+                            bar.write(f"failed: {name}: {finished.problem}")
+                        else:
+                            table.add(name)
+                        bar.update()
     return failed
 
 
-def _write(folder: Path, runs: dict[str, CellRun], rows: dict[str, list[dict[str, Any]]]) -> None:
-    """Write the table in the order of the grid, whatever the order of the runs."""
-    known = [row for name in runs for row in rows.get(name, ())]
-    if known:
-        with replaced_when_complete(folder / RESULTS) as temporary:
-            pd.DataFrame(known).to_csv(temporary, index=False)
+class _Table:
+    """The results of all finished cells, on disk at any time."""
+
+    def __init__(self, folder: Path, runs: dict[str, CellRun]) -> None:
+        self._path = folder / RESULTS
+        self._runs = runs
+        self.rows: dict[str, list[dict[str, Any]]] = {
+            name: run.rows() for name, run in runs.items() if run.is_finished()
+        }
+        self._write()
+
+    def add(self, name: str) -> None:
+        """Add a cell that is finished."""
+        self.rows[name] = self._runs[name].rows()
+        self._write()
+
+    def _write(self) -> None:
+        """In the order of the grid, whatever the order of the runs."""
+        known = [row for name in self._runs for row in self.rows.get(name, ())]
+        if known:
+            with replaced_when_complete(self._path) as temporary:
+                pd.DataFrame(known).to_csv(temporary, index=False)

@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from matwheel.studies.grid import Cell, Settings, expand
 
-_KEYS = ("name", "config", "options", "grid")
+_KEYS = ("name", "config", "options", "grid", "share")
 
 
 @dataclass(frozen=True)
@@ -24,15 +24,17 @@ class Study:
         name: Name of the study.
         axes: What its cells differ in.
         cells: Its runs.
+        share: Axes along which runs may have stages in common.
     """
 
     name: str
     axes: tuple[str, ...]
     cells: tuple[Cell, ...]
+    share: tuple[str, ...] = ()
 
 
 def read_study(path: Path) -> Study:
-    """Read a study file: YAML with `name`, `config`, `options` and `grid`.
+    """Read a study file: YAML with `name`, `config`, `options`, `grid` and `share`.
 
     Each value of an axis is a label with options for it, and optionally further configs; `{OPTION: [values]}` is short
     for an axis that changes one option, labelled by its values. Paths of configs are relative to the study file;
@@ -58,7 +60,10 @@ def read_study(path: Path) -> Study:
     try:
         base = _settings({**_mapping(study.get("options"), "options"), "config": study.get("config")}, path.parent)
         grid = {axis: _axis(axis, values, path.parent) for axis, values in _mapping(study.get("grid"), "grid").items()}
-        return Study(study["name"], tuple(grid), tuple(expand(base, grid)))
+        share = tuple(study.get("share") or ())
+        if unknown := [axis for axis in share if axis not in grid]:
+            raise ValueError(f"stages cannot be shared along {', '.join(unknown)}: the axes are {', '.join(grid)}")
+        return Study(study["name"], tuple(grid), tuple(expand(base, grid)), share)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 

@@ -102,6 +102,25 @@ def test_changed_settings_are_run_again(study: Study, folder: Path, tmp_path: Pa
     assert len(engine.ran) == 4
 
 
+def test_cells_that_share_stages_wait_for_the_first(study: Study, folder: Path) -> None:
+    class WithStages(PretendEngine):
+        def run(self, commands):
+            for command in commands:
+                if command.name.endswith("ratio=2"):
+                    made_by = (command.log.parent / "stages" / "generator").read_text()
+                    assert made_by == command.name.replace("ratio=2", "ratio=1")
+                else:
+                    (command.log.parent / "stages").mkdir(parents=True)
+                    (command.log.parent / "stages" / "generator").write_text(command.name)
+                yield from super().run([command])
+
+    engine = WithStages()
+    assert run_study(replace(study, share=("ratio",)), folder, engine) == []
+    assert engine.ran == [f"split={split},ratio={ratio}" for ratio in (1, 2) for split in (0, 1)]
+    table = pd.read_csv(folder / "results.csv")
+    assert table[["split", "ratio"]].drop_duplicates().values.tolist() == [[0, 1], [0, 2], [1, 1], [1, 2]]
+
+
 def test_the_command_of_a_cell(study: Study, folder: Path) -> None:
     run = cell_runs(study, folder)[1]
     arguments = run.command().arguments
