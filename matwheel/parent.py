@@ -31,10 +31,11 @@ def ends_with(parent: int | None) -> Iterator[None]:
     finished = threading.Event()
 
     def watch() -> None:
-        while not finished.wait(_PATIENCE):
-            if os.getppid() != parent:
-                log.error("process %d, which started this one, is no more: the run ends here", parent)
-                os._exit(1)  # the main thread may wait for other processes for ever
+        while os.getppid() == parent:
+            if finished.wait(_PATIENCE):
+                return
+        log.error("process %d, which started this one, is no more: the run ends here", parent)
+        os._exit(1)  # the main thread may wait for other processes for ever
 
     if parent is not None:
         threading.Thread(target=watch, name="parent-watch", daemon=True).start()

@@ -122,7 +122,7 @@ def _conclude(study: Study, folder: Path) -> None:
     names = {axis: str for axis in (*study.axes, "split")}
     table = statistics(pd.read_csv(folder / RESULTS, dtype=names, float_precision="round_trip"), study.axes)
     with replaced_when_complete(folder / STATISTICS) as temporary:
-        table.to_csv(temporary, index=False)
+        table.convert_dtypes().to_csv(temporary, index=False)  # 2 wins, not 2.0, beside empty cells
     print(f"\n{format_statistics(table)}\n\nResults: {folder / RESULTS}, {folder / STATISTICS}")
 
 

@@ -23,13 +23,12 @@ class Engine(Protocol):
         ...
 
 
-def import_extra(module: str) -> ModuleType:
-    """Import the package of an extra that is named like it or installs it.
+def import_extra(module: str, extra: str) -> ModuleType:
+    """Import a package that only an extra of this one installs.
 
     Raises:
         UserError: If it is not installed; names the extra.
     """
-    extra = {"ray": "ray", "submitit": "slurm"}[module]
     try:
         return importlib.import_module(module)
     except ImportError as error:

@@ -27,7 +27,7 @@ class RayEngine:
 
     def run(self, commands: Sequence[Command]) -> Generator[Finished]:
         """See `Engine.run`."""
-        ray = import_extra("ray")
+        ray = import_extra("ray", extra="ray")
         ray.init(ignore_reinit_error=True, log_to_driver=False)
         task = ray.remote(num_cpus=self.threads, max_retries=0)(Command.run)
         waiting = deque(commands)

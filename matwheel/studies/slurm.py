@@ -36,7 +36,7 @@ class SlurmEngine:
 
     def run(self, commands: Sequence[Command]) -> Generator[Finished]:
         """See `Engine.run`."""
-        submitit = import_extra("submitit")
+        submitit = import_extra("submitit", extra="slurm")
         executor = submitit.AutoExecutor(self.folder, cluster=self.cluster)
         executor.update_parameters(
             name="study",

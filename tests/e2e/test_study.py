@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from tests.processes import is_alive, wait_until_gone
+from tests.processes import children, is_alive, wait_until_gone
 from tests.test_cli import CONFIGS, SMALL_FILTER
 
 STUDY = {
@@ -28,8 +28,8 @@ STUDY = {
         **{f"trainer.callbacks.{name}": value for name, value in SMALL_FILTER.items()},
     },
     "grid": {
-        "dataset": {name: {"data.dataset": f"{name}.xyz"} for name in ("here", "later")},
         "split": {"data.split.seed": [0, 1]},
+        "dataset": {name: {"data.dataset": f"{name}.xyz"} for name in ("here", "later")},
     },
 }
 COMMAND = [sys.executable, "-m", "matwheel.study", "study.yaml", "--jobs", "2", "--threads", "1"]
@@ -37,11 +37,6 @@ COMMAND = [sys.executable, "-m", "matwheel.study", "study.yaml", "--jobs", "2", 
 
 def _study(folder: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(COMMAND, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-
-
-def _children(pid: int) -> list[int]:
-    found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False).stdout
-    return [int(line) for line in found.split()]
 
 
 @pytest.fixture
@@ -54,31 +49,25 @@ def folder(table: Path, tmp_path: Path) -> Path:
 @pytest.mark.slow
 def test_a_study_that_fails_is_killed_and_goes_on(table: Path, folder: Path, tmp_path: Path) -> None:
     study = _study(tmp_path)
-    while not list(folder.glob("*/cell.json")):  # at least one is finished
+    first, failed = folder / "split=0,dataset=here", folder / "split=0,dataset=later"
+    while not ((first / "cell.json").exists() and "error:" in (failed / "log.txt").read_text()):
         assert study.poll() is None, study.communicate()[0]
         time.sleep(0.05)
-    children = _children(study.pid)
+    time.sleep(2)  # the others have begun
+    started = children(study.pid)
     study.kill()
-    study.communicate()
-    for child in children:
-        wait_until_gone(child, seconds=60)
-    first = next(folder.glob("*/cell.json")).parent
-    assert first.name.startswith("dataset=here,")
-    finished_at = (first / "results.csv").stat().st_mtime_ns
-
-    study = _study(tmp_path)
     output = study.communicate()[0]
-    assert study.returncode == 1, output
-    assert "2 of 4 cells failed" in output
-    assert f"({folder / 'dataset=later,split=1' / 'log.txt'})" in output
-    assert "later.xyz" in output
-    assert (first / "results.csv").stat().st_mtime_ns == finished_at
-    assert set(pd.read_csv(folder / "results.csv")["dataset"]) == {"here"}
+    for child in started:
+        wait_until_gone(child, seconds=60)
+    assert "failed: split=0,dataset=later: exit status 1" in output
+    assert "no file or folder 'later.xyz'" in (failed / "log.txt").read_text()
+    finished_at = (first / "results.csv").stat().st_mtime_ns
 
     shutil.copy(table, tmp_path / "later.xyz")
     study = _study(tmp_path)
     output = study.communicate()[0]
     assert study.returncode == 0, output
+    assert (first / "results.csv").stat().st_mtime_ns == finished_at
     results = pd.read_csv(folder / "results.csv")
     assert results.groupby(["dataset", "split", "arm"]).size().tolist() == [1] * 16
     here, later = (results[results["dataset"] == name] for name in ("here", "later"))
@@ -92,16 +81,15 @@ def test_a_study_that_fails_is_killed_and_goes_on(table: Path, folder: Path, tmp
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-def test_a_study_ends_what_it_started(folder: Path, tmp_path: Path, signum: signal.Signals) -> None:
+def test_a_study_ends_what_it_started(folder: Path, tmp_path: Path) -> None:
     study = _study(tmp_path)
-    while len(children := _children(study.pid)) < 2:
+    while len(started := children(study.pid)) < 2:
         assert study.poll() is None, study.communicate()[0]
         time.sleep(0.05)
-    study.send_signal(signum)
+    study.send_signal(signal.SIGINT)
     output = study.communicate()[0]
-    assert study.returncode == 128 + signum, output
-    assert f"received {signum.name}: the study ends here, the same command continues it" in output
+    assert study.returncode == 128 + signal.SIGINT, output
+    assert "received SIGINT: the study ends here, the same command continues it" in output
     assert "Traceback" not in output
-    assert not any(is_alive(child) for child in children)
+    assert not any(is_alive(child) for child in started)
     assert not list(folder.glob("*/cell.json"))
