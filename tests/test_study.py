@@ -35,6 +35,7 @@ def test_a_dry_run_shows_what_would_be_run(capsys: pytest.CaptureFixture[str]) -
     printed = capsys.readouterr().out
     assert "to run: dataset=a,split=0\n" in printed
     assert "-m matwheel.fit fit" in printed
+    assert "--name small/dataset=a,split=0\n" in printed
     assert "6 of 6 cells to run in runs/small" in printed
     assert not Path("runs").exists()
 
@@ -69,6 +70,16 @@ def test_failed_cells_end_with_status_1(monkeypatch: pytest.MonkeyPatch, caplog:
     assert f"dataset=b,split=1: exit status 1\n{end}({log.absolute()})" in caplog.text
     assert "3 of 6 cells failed; the same command runs them again" in caplog.text
     assert set(pd.read_csv("elsewhere/statistics.csv")["dataset"]) == {"a"}
+
+
+def test_results_of_an_earlier_version_of_the_study_are_not_taken_for_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    _pretend(monkeypatch, PretendEngine())
+    study.main(["study.yaml"])
+    Path("study.yaml").write_text(STUDY.replace("split:", "fold:"))
+    _pretend(monkeypatch, PretendEngine(failing="dataset"))
+    with pytest.raises(SystemExit):
+        study.main(["study.yaml"])
+    assert not Path("runs/small/results.csv").exists()
 
 
 def test_without_a_finished_cell_there_are_no_statistics(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from matwheel.files import write_text_atomically
+from matwheel.files import RUNS, write_text_atomically
 from matwheel.flywheel.results import read_results
 from matwheel.studies.command import Command, Finished
 from matwheel.studies.grid import Cell
@@ -37,8 +37,10 @@ class CellRun:
     def command(self) -> Command:
         """The wheel with the settings of the cell; run again, it goes on where it was interrupted."""
         fit = (sys.executable, "-m", "matwheel.fit", "fit")
-        name = ("--name", str(self.folder))
-        return Command(self.cell.name, (*fit, *_QUIET, *self.cell.arguments(), *name), self.folder / LOG, Path.cwd())
+        runs = RUNS.absolute()
+        name = self.folder.relative_to(runs) if self.folder.is_relative_to(runs) else self.folder
+        arguments = (*fit, *_QUIET, *self.cell.arguments(), "--name", str(name))
+        return Command(self.cell.name, arguments, self.folder / LOG, Path.cwd())
 
     def is_finished(self) -> bool:
         """Whether it was finished with the settings that it has now."""
@@ -63,12 +65,12 @@ class CellRun:
         """Its results, with the labels of the cell in front and the sizes of its split behind.
 
         A label takes the place of a column of the same name.
+
+        Raises:
+            ValueError: If the run has no record of its split.
         """
-        sizes = self._split_sizes()
-        return [
-            {**self.cell.labels, **(asdict(row) | dict(self.cell.labels)), **sizes}
-            for row in read_results(self.folder / _RESULTS)
-        ]
+        labels, sizes = self.cell.labels, self._split_sizes()
+        return [{**labels, **asdict(row), **labels, **sizes} for row in read_results(self.folder / _RESULTS)]
 
     def _identity(self) -> str:
         """What decides its results, the content of configs rather than their names."""
@@ -78,6 +80,8 @@ class CellRun:
 
     def _split_sizes(self) -> dict[str, int]:
         """Rows to train on, labelled or not, and to test on, by the last record of the run."""
-        last = max(self.folder.glob("version_*/split.json"), key=lambda path: int(path.parent.name.split("_")[1]))
-        parts = json.loads(last.read_text(encoding="utf-8"))
+        records = sorted(self.folder.glob("version_*/split.json"), key=lambda path: int(path.parent.name.split("_")[1]))
+        if not records:
+            raise ValueError(f"{self.folder} has no version_K/split.json: leave the folder of the CSVLogger as it is")
+        parts = json.loads(records[-1].read_text(encoding="utf-8"))
         return {"train_rows": len(parts["train"]), "test_rows": len(parts["test"])}

@@ -86,6 +86,8 @@ class _Table:
     def _write(self) -> None:
         """In the order of the grid, whatever the order of the runs."""
         known = [row for name in self._runs for row in self.rows.get(name, ())]
-        if known:
-            with replaced_when_complete(self._path) as temporary:
-                pd.DataFrame(known).to_csv(temporary, index=False)
+        if not known:
+            self._path.unlink(missing_ok=True)  # of an earlier version of the study
+            return
+        with replaced_when_complete(self._path) as temporary:
+            pd.DataFrame(known).to_csv(temporary, index=False)

@@ -60,7 +60,7 @@ def read_study(path: Path) -> Study:
     try:
         base = _settings({**_mapping(study.get("options"), "options"), "config": study.get("config")}, path.parent)
         grid = {axis: _axis(axis, values, path.parent) for axis, values in _mapping(study.get("grid"), "grid").items()}
-        share = tuple(study.get("share") or ())
+        share = tuple(_texts(study.get("share"), "share"))
         if unknown := [axis for axis in share if axis not in grid]:
             raise ValueError(f"stages cannot be shared along {', '.join(unknown)}: the axes are {', '.join(grid)}")
         return Study(study["name"], tuple(grid), tuple(expand(base, grid)), share)
@@ -77,12 +77,19 @@ def _axis(axis: str, values: object, folder: Path) -> dict[str, Settings]:
 
 
 def _settings(content: Mapping[str, Any], folder: Path) -> Settings:
-    configs = content.get("config") or []
-    paths = tuple((folder / config).resolve() for config in ([configs] if isinstance(configs, str) else configs))
+    paths = tuple((folder / config).resolve() for config in _texts(content.get("config"), "config"))
     for path in paths:
         if not path.is_file():
             raise ValueError(f"there is no config {path}: paths are relative to the study file")
     return Settings(paths, tuple((name, value) for name, value in content.items() if name != "config"))
+
+
+def _texts(content: object, where: str) -> list[str]:
+    """One text or several; none for nothing."""
+    texts: list[Any] = [] if content is None else content if isinstance(content, list) else [content]
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError(f"{where} must be a text or a list of them, not {content!r}")
+    return texts
 
 
 def _mapping(content: object, where: str) -> dict[str, Any]:

@@ -132,6 +132,14 @@ def test_the_command_of_a_cell(study: Study, folder: Path) -> None:
     assert replace(run, folder=folder).command().log == folder / "log.txt"
 
 
+def test_a_run_whose_split_is_not_known(study: Study, folder: Path) -> None:
+    run_study(study, folder, PretendEngine())
+    run = cell_runs(study, folder)[0]
+    (run.folder / "version_0" / "split.json").unlink()
+    with pytest.raises(ValueError, match=r"no version_K/split\.json"):
+        run.rows()
+
+
 def test_two_studies_in_one_folder(study: Study, folder: Path) -> None:
     engine = PretendEngine()
     with Ledger(folder), pytest.raises(RunLockedError, match="is in use by process"):

@@ -62,6 +62,7 @@ def test_configs_are_found_from_anywhere(folder: Path, monkeypatch: pytest.Monke
     [
         ("config: full.yaml", "config: none.yaml", r"there is no config .*none\.yaml"),
         ("${oc.env:SOME_FOLDER}", "${oc.env:NOT_SET_ANYWHERE}", "NOT_SET_ANYWHERE.*set it"),
+        ("config: full.yaml", "config: [3]", r"config must be a text or a list of them, not \[3\]"),
         ("name: curves", "", "needs a name"),
         ("name: curves", "name: curves\nengine: ray", "has engine, but a study consists of name"),
         ("options: {", "options: {{", "is not a study file that can be read"),
