@@ -33,7 +33,7 @@ import matwheel.models.latent_prior
 import matwheel.models.predictor  # noqa: F401
 from matwheel.data.conditions import ConditionDataModule
 from matwheel.data.module import CrystalDataModule
-from matwheel.files import write_text_atomically
+from matwheel.files import RUNS, write_text_atomically
 from matwheel.flywheel.ledger import derive_seed
 from matwheel.models.checkpoints import WholeCheckpoints
 from matwheel.shipped_configs import with_shipped_configs
@@ -42,7 +42,6 @@ from matwheel.writers import PredictionWriter, StructureWriter
 
 log = logging.getLogger(__name__)
 
-RUNS = Path("runs")
 _PACKAGES = ("matwheel", "torch", "lightning", "torch-geometric", "numpy", "jsonargparse")
 
 

@@ -12,6 +12,8 @@ from typing import Any
 
 import pandas as pd
 
+RUNS = Path("runs")
+"""Where the folders of runs are by default."""
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """Error numbers of a full disk, a spent quota and a limit on the size of files."""
 

@@ -12,7 +12,6 @@ import os
 import re
 import signal
 import subprocess
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -23,9 +22,10 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
-log = logging.getLogger(__name__)
+from matwheel.parent import ends_with, parent_to_follow
+from matwheel.signals import handled
 
-_PATIENCE = 2.0  # seconds between two looks at the process that started this one
+log = logging.getLogger(__name__)
 
 
 class Terminated(SystemExit):
@@ -70,45 +70,12 @@ def interruptible(trainer: L.Trainer) -> Iterator[None]:
     is_child = isinstance(environment, TorchElasticEnvironment) or (
         isinstance(environment, LightningEnvironment) and trainer.local_rank > 0
     )
-    with _handled(handlers), _ends_with(os.getppid() if is_child else None):
+    with handled(handlers), ends_with(os.getppid() if is_child else parent_to_follow()):
         try:
             yield
         except Exception:
             _report_dead(getattr(trainer.strategy.launcher, "procs", ()))
             raise
-
-
-@contextmanager
-def _handled(handlers: dict[int, Callable[[int, FrameType | None], None]]) -> Iterator[None]:
-    """Handle signals; in the main thread, the only one that can."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {signum: signal.signal(signum, handler) for signum, handler in handlers.items()}
-    try:
-        yield
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler if handler is not None else signal.SIG_DFL)
-
-
-@contextmanager
-def _ends_with(parent: int | None) -> Iterator[None]:
-    """End this process, which nobody could end otherwise, when its parent is no more."""
-    finished = threading.Event()
-
-    def watch() -> None:
-        while not finished.wait(_PATIENCE):
-            if os.getppid() != parent:
-                log.error("process %d, which started this one, is no more: the run ends here", parent)
-                os._exit(1)  # the main thread may wait for other processes for ever
-
-    if parent is not None:
-        threading.Thread(target=watch, name="parent-watch", daemon=True).start()
-    try:
-        yield
-    finally:
-        finished.set()
 
 
 def _report_dead(processes: Iterable[subprocess.Popen[bytes]]) -> None:

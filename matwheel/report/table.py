@@ -50,7 +50,7 @@ def format_results(rows: Sequence[ResultRow], unit: str = "") -> str:
     if any(row.round > 1 for row in rows):
         header = (*header, "round")
         cells = [(*line, str(row.round)) for line, row in zip(cells, rows, strict=True)]
-    return f"{_title(rows[0], unit)}\n{_table(header, cells, names=2)}"
+    return f"{_title(rows[0], unit)}\n{align(header, cells, names=2)}"
 
 
 def format_rounds(rows: Sequence[RoundRow], unit: str = "") -> str:
@@ -76,15 +76,21 @@ def format_rounds(rows: Sequence[RoundRow], unit: str = "") -> str:
         )
         for row in rows
     ]
-    return f"{_title(rows[0], unit)}, by round\n{_table(_ROUND_HEADER, cells, names=2)}"
+    return f"{_title(rows[0], unit)}, by round\n{align(_ROUND_HEADER, cells, names=2)}"
 
 
 def _title(row: ResultRow | RoundRow, unit: str) -> str:
     return f"{row.dataset}, {row.target}{f' ({unit})' if unit else ''}, split {row.split}, seed {row.seed}"
 
 
-def _table(header: Sequence[str], cells: Sequence[Sequence[str]], names: int) -> str:
-    """Columns of equal width: names to the left, after them numbers to the right."""
+def align(header: Sequence[str], cells: Sequence[Sequence[str]], names: int) -> str:
+    """A table with columns of equal width.
+
+    Args:
+        header: Titles of the columns.
+        cells: Lines, each with a text per column.
+        names: Number of columns at the beginning that are aligned to the left; those after them are numbers.
+    """
     widths = [max(len(line[column]) for line in (header, *cells)) for column in range(len(header))]
     lines = [header, ["-" * width for width in widths], *cells]
     return "\n".join(

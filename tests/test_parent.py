@@ -1,4 +1,3 @@
-import os
 import signal
 import subprocess
 import sys
@@ -7,24 +6,17 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes import is_alive, wait_until_gone
+
 CHILD = """
 import os, sys, time
 from pathlib import Path
-from matwheel.flywheel.interruption import _ends_with
-with _ends_with(os.getppid()):
+from matwheel.parent import ends_with
+with ends_with(os.getppid()):
     Path(sys.argv[1]).write_text(str(os.getpid()))
     time.sleep(60)
 """
 PARENT = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1], sys.argv[2]])"
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    stat = Path(f"/proc/{pid}/stat")
-    return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
 @pytest.mark.slow
@@ -37,11 +29,8 @@ def test_a_process_ends_with_the_one_that_started_it(tmp_path: Path) -> None:
         time.sleep(0.05)
     child = int(note.read_text())
     time.sleep(3)
-    assert _is_alive(child)
+    assert is_alive(child)
     parent.send_signal(signal.SIGKILL)
     parent.wait()
-    deadline = time.monotonic() + 30
-    while _is_alive(child):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    wait_until_gone(child)
     assert f"process {parent.pid}, which started this one, is no more" in (tmp_path / "out").read_text()

@@ -1,0 +1,87 @@
+"""The run of one cell: its command, its folder and what it left there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from matwheel.files import RUNS, write_text_atomically
+from matwheel.flywheel.results import read_results
+from matwheel.studies.command import Command, Finished
+from matwheel.studies.grid import Cell
+
+LOG = "log.txt"
+_DONE = "cell.json"
+"""Written when a cell is finished: what it was."""
+_RESULTS = "results.csv"
+_QUIET = ("--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false")
+"""Before the options of a study, which may say otherwise: bars would fill the log."""
+
+
+@dataclass(frozen=True)
+class CellRun:
+    """A cell in the folder of a study.
+
+    Attributes:
+        cell: The cell.
+        folder: Its folder, absolute.
+    """
+
+    cell: Cell
+    folder: Path
+
+    def command(self) -> Command:
+        """The wheel with the settings of the cell; run again, it goes on where it was interrupted."""
+        fit = (sys.executable, "-m", "matwheel.fit", "fit")
+        runs = RUNS.absolute()
+        name = self.folder.relative_to(runs) if self.folder.is_relative_to(runs) else self.folder
+        arguments = (*fit, *_QUIET, *self.cell.arguments(), "--name", str(name))
+        return Command(self.cell.name, arguments, self.folder / LOG, Path.cwd())
+
+    def is_finished(self) -> bool:
+        """Whether it was finished with the settings that it has now."""
+        path = self.folder / _DONE
+        is_whole = path.is_file() and (self.folder / _RESULTS).is_file()
+        return is_whole and path.read_text(encoding="utf-8") == self._identity()
+
+    def conclude(self, finished: Finished) -> Finished:
+        """Note that the cell is finished if its command ended well and left results.
+
+        Returns:
+            How it ended.
+        """
+        if finished.problem:
+            return finished
+        if not (self.folder / _RESULTS).is_file():
+            return replace(finished, problem="no results: one of its configs must contain a Flywheel callback")
+        write_text_atomically(self.folder / _DONE, self._identity())
+        return finished
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Its results, with the labels of the cell in front and the sizes of its split behind.
+
+        A label takes the place of a column of the same name.
+
+        Raises:
+            ValueError: If the run has no record of its split.
+        """
+        labels, sizes = self.cell.labels, self._split_sizes()
+        return [{**labels, **asdict(row), **labels, **sizes} for row in read_results(self.folder / _RESULTS)]
+
+    def _identity(self) -> str:
+        """What decides its results, the content of configs rather than their names."""
+        configs = [hashlib.sha256(path.read_bytes()).hexdigest() for path in self.cell.settings.configs]
+        content = {"cell": dict(self.cell.labels), "configs": configs, "options": self.cell.settings.options}
+        return json.dumps(content, indent=1)
+
+    def _split_sizes(self) -> dict[str, int]:
+        """Rows to train on, labelled or not, and to test on, by the last record of the run."""
+        records = sorted(self.folder.glob("version_*/split.json"), key=lambda path: int(path.parent.name.split("_")[1]))
+        if not records:
+            raise ValueError(f"{self.folder} has no version_K/split.json: leave the folder of the CSVLogger as it is")
+        parts = json.loads(records[-1].read_text(encoding="utf-8"))
+        return {"train_rows": len(parts["train"]), "test_rows": len(parts["test"])}

@@ -1,0 +1,71 @@
+"""What a study says: the error of each arm over the splits, and paired differences to its references."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from matwheel.metrics.paired import paired
+
+REFERENCES = {"F": "F x k", "S": "S x k"}
+"""The arm of real crystals alone and, as a control, the one that repeats them; the first of each that there is."""
+REPLICATES = ("split", "seed")
+"""Axes over which is averaged."""
+
+
+def statistics(results: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
+    """Summarise the results of a study over its splits.
+
+    Seeds of the same split are no independent evidence: their errors are averaged first.
+
+    Args:
+        results: Table of a study, a row per model with the columns of `ResultRow`, those of the axes, and `train_rows`
+            and `test_rows`, the sizes of the split.
+        axes: Names of the axes.
+
+    Returns:
+        A row for each arm and round of each combination of data set, target, scenario and axes other than split and
+        seed: `splits`, mean and standard deviation over splits of `test_mae`, and the difference to the arm of real
+        crystals alone (`vs_real`) and to the oversampled control of the same round (`vs_control`), each with the ends
+        of its 95 % interval, p-value, wins and number of splits (see `Paired`); empty where there is no reference.
+    """
+    names = [name for name in dict.fromkeys(("dataset", "target", "scenario", *axes)) if name not in REPLICATES]
+    rows: list[dict[str, Any]] = []
+    for _, group in results.groupby(names, sort=False):
+        same = {name: group[name].iloc[0] for name in names}
+        overlap = float((group["test_rows"] / group["train_rows"]).mean())
+        errors = _errors_by_split(group)
+        real = next((arm for arm in REFERENCES if (arm, 0) in errors), "")
+        for (arm, round), found in errors.items():
+            values = pd.Series(found)
+            row = {"arm": arm, "round": round, "splits": len(found)}
+            row |= {"test_mae": values.mean(), "test_mae_std": values.std()}
+            for name, reference in (("vs_real", (real, 0)), ("vs_control", (REFERENCES.get(real, ""), round))):
+                others = errors.get(reference, {}) if reference != (arm, round) else {}
+                row |= _difference(name, found, others, overlap)
+            rows.append(same | row)
+    return pd.DataFrame(rows)
+
+
+def _errors_by_split(group: pd.DataFrame) -> dict[tuple[str, int], dict[str, float]]:
+    """Test errors by arm and round, then by split."""
+    errors: dict[tuple[str, int], dict[str, float]] = {}
+    means = group.groupby(["arm", "round", "split"], sort=False)["test_mae"].mean().reset_index()
+    for arm, round, split, error in means.itertuples(index=False):
+        errors.setdefault((arm, round), {})[split] = error
+    return errors
+
+
+def _difference(
+    name: str, errors: Mapping[str, float], reference: Mapping[str, float], overlap: float
+) -> dict[str, float]:
+    """Columns of the paired difference of two models over the splits that both have."""
+    columns = [name, *(f"{name}_{part}" for part in ("low", "high", "p", "wins", "n"))]
+    splits = [split for split in errors if split in reference]
+    if not splits:
+        return dict.fromkeys(columns, math.nan)
+    found = paired([errors[split] for split in splits], [reference[split] for split in splits], overlap)
+    return dict(zip(columns, (found.mean, found.low, found.high, found.p, found.wins, found.n), strict=True))

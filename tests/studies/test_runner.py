@@ -1,0 +1,147 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from matwheel.flywheel.ledger import Ledger, RunLockedError
+from matwheel.flywheel.results import COLUMNS, read_results
+from matwheel.studies.runner import cell_runs, run_study
+from matwheel.studies.study_file import Study, read_study
+from tests.studies.results import PretendEngine
+
+STUDY = """
+name: small
+config: full.yaml
+grid:
+  split: {data.split.seed: [0, 1]}
+  ratio: {trainer.callbacks.synthetic_ratio: [1, 2]}
+"""
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Study:
+    (tmp_path / "full.yaml").write_text("trainer: {}\n")
+    (tmp_path / "study.yaml").write_text(STUDY)
+    return read_study(tmp_path / "study.yaml")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "runs" / "small"
+
+
+def test_each_cell_is_run_once(study: Study, folder: Path) -> None:
+    engine = PretendEngine()
+    assert run_study(study, folder, engine) == []
+    assert engine.ran == [cell.name for cell in study.cells]
+    table = pd.read_csv(folder / "results.csv", dtype=str)
+    assert list(table.columns) == [
+        *("split", "ratio"),
+        *(name for name in COLUMNS if name != "split"),
+        *("train_rows", "test_rows"),
+    ]
+    assert list(zip(table["split"], table["ratio"], table["arm"], strict=True))[:3] == [
+        ("0", "1", "F"),
+        ("0", "1", "F+G_F"),
+        ("0", "2", "F"),
+    ]
+    assert set(table["train_rows"]) == {"80"}
+    assert len(read_results(folder / "results.csv")) == 8
+    before = (folder / "results.csv").read_text()
+    again = PretendEngine()
+    assert run_study(study, folder, again) == []
+    assert again.ran == []
+    assert (folder / "results.csv").read_text() == before
+
+
+def test_a_failed_cell_leaves_the_others_alone_and_is_run_again(study: Study, folder: Path) -> None:
+    failed = run_study(study, folder, PretendEngine(failing="split=0,ratio=2"))
+    assert [(finished.command.name, finished.problem) for finished in failed] == [("split=0,ratio=2", "exit status 1")]
+    assert len(pd.read_csv(folder / "results.csv")) == 6
+    again = PretendEngine()
+    assert run_study(study, folder, again) == []
+    assert again.ran == ["split=0,ratio=2"]
+    table = pd.read_csv(folder / "results.csv")
+    assert table[["split", "ratio"]].drop_duplicates().values.tolist() == [[0, 1], [0, 2], [1, 1], [1, 2]]
+
+
+def test_a_run_without_the_wheel_is_a_failure(study: Study, folder: Path) -> None:
+    (failed,) = run_study(study, folder, PretendEngine(idle="split=0,ratio=2"))
+    assert "must contain a Flywheel" in failed.problem
+    assert len(pd.read_csv(folder / "results.csv")) == 6
+    assert not cell_runs(study, folder)[1].is_finished()
+
+
+def test_the_table_is_known_while_the_study_runs(study: Study, folder: Path) -> None:
+    class Interrupted(PretendEngine):
+        def run(self, commands):
+            for number, finished in enumerate(super().run(commands)):
+                if number == 2:
+                    raise KeyboardInterrupt
+                yield finished
+
+    with pytest.raises(KeyboardInterrupt):
+        run_study(study, folder, Interrupted())
+    assert len(pd.read_csv(folder / "results.csv")) == 4
+    again = PretendEngine()
+    run_study(study, folder, again)
+    assert again.ran == ["split=1,ratio=1", "split=1,ratio=2"]
+
+
+def test_changed_settings_are_run_again(study: Study, folder: Path, tmp_path: Path) -> None:
+    run_study(study, folder, PretendEngine())
+    (tmp_path / "study.yaml").write_text(STUDY.replace("[1, 2]", "[1, 3]"))
+    engine = PretendEngine()
+    run_study(read_study(tmp_path / "study.yaml"), folder, engine)
+    assert engine.ran == ["split=0,ratio=3", "split=1,ratio=3"]
+    assert set(pd.read_csv(folder / "results.csv")["ratio"]) == {1, 3}
+    (tmp_path / "full.yaml").write_text("trainer: {max_epochs: 3}\n")
+    engine = PretendEngine()
+    run_study(study, folder, engine)
+    assert len(engine.ran) == 4
+
+
+def test_cells_that_share_stages_wait_for_the_first(study: Study, folder: Path) -> None:
+    class WithStages(PretendEngine):
+        def run(self, commands):
+            for command in commands:
+                if command.name.endswith("ratio=2"):
+                    made_by = (command.log.parent / "stages" / "generator").read_text()
+                    assert made_by == command.name.replace("ratio=2", "ratio=1")
+                else:
+                    (command.log.parent / "stages").mkdir(parents=True)
+                    (command.log.parent / "stages" / "generator").write_text(command.name)
+                yield from super().run([command])
+
+    engine = WithStages()
+    assert run_study(replace(study, share=("ratio",)), folder, engine) == []
+    assert engine.ran == [f"split={split},ratio={ratio}" for ratio in (1, 2) for split in (0, 1)]
+    table = pd.read_csv(folder / "results.csv")
+    assert table[["split", "ratio"]].drop_duplicates().values.tolist() == [[0, 1], [0, 2], [1, 1], [1, 2]]
+
+
+def test_the_command_of_a_cell(study: Study, folder: Path) -> None:
+    run = cell_runs(study, folder)[1]
+    arguments = run.command().arguments
+    assert arguments[1:4] == ("-m", "matwheel.fit", "fit")
+    assert arguments[-8:] == (
+        *("-c", str(folder.parents[1] / "full.yaml"), "--data.split.seed", "0"),
+        *("--trainer.callbacks.synthetic_ratio", "2", "--name", str(folder / "split=0,ratio=2")),
+    )
+    assert replace(run, folder=folder).command().log == folder / "log.txt"
+
+
+def test_a_run_whose_split_is_not_known(study: Study, folder: Path) -> None:
+    run_study(study, folder, PretendEngine())
+    run = cell_runs(study, folder)[0]
+    (run.folder / "version_0" / "split.json").unlink()
+    with pytest.raises(ValueError, match=r"no version_K/split\.json"):
+        run.rows()
+
+
+def test_two_studies_in_one_folder(study: Study, folder: Path) -> None:
+    engine = PretendEngine()
+    with Ledger(folder), pytest.raises(RunLockedError, match="is in use by process"):
+        run_study(study, folder, engine)
+    assert engine.ran == []

@@ -1,0 +1,113 @@
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from matwheel.flywheel.arms import ARMS, REAL_ARM
+from matwheel.metrics.paired import paired
+from matwheel.studies.statistics import REFERENCES, statistics
+from matwheel.studies.summary import format_statistics
+
+F = [10.0, 12.0, 11.0, 9.0]
+CONTROL = [9.5, 12.0, 10.0, 9.0]
+BOTH = [9.0, 11.0, 10.5, 9.5]
+
+
+def _rows(fraction: str, arm: str, errors: list[float], round: int = 0, seed: int = 0) -> list[dict[str, object]]:
+    same = {"labelled_fraction": fraction, "dataset": "d", "target": "t", "scenario": "full", "arm": arm}
+    return [
+        {
+            **same,
+            "round": round,
+            "split": f"{split}",
+            "seed": seed,
+            "test_mae": error,
+            "train_rows": 80,
+            "test_rows": 20,
+        }
+        for split, error in enumerate(errors)
+    ]
+
+
+@pytest.fixture
+def results() -> pd.DataFrame:
+    rows = [
+        *_rows("0.1", "trees", [8.0, 8.0, 8.0, 8.0]),
+        *_rows("0.1", "F", F),
+        *_rows("0.1", "F x k", CONTROL, round=1),
+        *_rows("0.1", "F+G_F", BOTH, round=1),
+        *_rows("0.1", "F+G_F", [2.0, 2.0], round=2),
+        *_rows("1.0", "F", [1.0]),
+        *_rows("1.0", "F+G_F", [3.0], round=1),
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_a_learning_curve_has_statistics_at_each_point(results: pd.DataFrame) -> None:
+    table = statistics(results, ("labelled_fraction", "split", "seed"))
+    assert list(table.columns[:5]) == ["dataset", "target", "scenario", "labelled_fraction", "arm"]
+    assert list(zip(table["labelled_fraction"], table["arm"], table["round"], table["splits"], strict=True)) == [
+        ("0.1", "trees", 0, 4),
+        ("0.1", "F", 0, 4),
+        ("0.1", "F x k", 1, 4),
+        ("0.1", "F+G_F", 1, 4),
+        ("0.1", "F+G_F", 2, 2),
+        ("1.0", "F", 0, 1),
+        ("1.0", "F+G_F", 1, 1),
+    ]
+    both = table.iloc[3]
+    assert (both["test_mae"], both["test_mae_std"]) == (np.mean(BOTH), np.std(BOTH, ddof=1))
+    for name, reference in (("vs_real", F), ("vs_control", CONTROL)):
+        found = paired(BOTH, reference, overlap=0.25)
+        expected = (found.mean, found.low, found.high, found.p, found.wins, found.n)
+        assert tuple(both[[name, *(f"{name}_{part}" for part in ("low", "high", "p", "wins", "n"))]]) == expected
+    real, second, alone = table.iloc[1], table.iloc[4], table.iloc[6]
+    assert math.isnan(real["vs_real"])
+    assert second["vs_real"] == np.mean([2 - 10, 2 - 12])  # only the splits that both have
+    assert math.isnan(second["vs_control"])  # there is none of its round
+    assert alone["vs_real"] == 2
+    assert math.isnan(alone["vs_real_p"])
+
+
+def test_seeds_are_averaged_before_splits_are_compared(results: pd.DataFrame) -> None:
+    first = results[results["labelled_fraction"] == "0.1"]
+    second = first.assign(seed=1, test_mae=first["test_mae"] + 1)
+    averaged = first.assign(test_mae=first["test_mae"] + 0.5)
+    axes = ("labelled_fraction", "seed")
+    both = statistics(pd.concat([first, second]), axes)
+    pd.testing.assert_frame_equal(both, statistics(averaged, axes))
+
+
+def test_references_are_the_arms_of_the_wheel() -> None:
+    controls = {arm: control for arms in ARMS.values() for control, arm in arms.items() if arm.size_of is not None}
+    assert set(REFERENCES.values()) == set(controls.values())
+    assert set(REFERENCES) == set(REAL_ARM.values())
+
+
+def test_the_printed_table(results: pd.DataFrame) -> None:
+    blocks = format_statistics(statistics(results, ("labelled_fraction",))).split("\n\n")
+    assert blocks[0].startswith("d, t, full, labelled_fraction 0.1\n")
+    lines = [line.split() for line in blocks[0].splitlines()]
+    assert lines[1] == [
+        "arm",
+        "round",
+        "splits",
+        "test",
+        "MAE",
+        "less",
+        "F",
+        "p",
+        "wins",
+        "less",
+        "F",
+        "x",
+        "k",
+        "p",
+        "wins",
+    ]
+    assert lines[4][:7] == ["F", "0", "4", "10.5", "+-", "1.3"]
+    assert lines[6][:7] == ["F+G_F", "1", "4", "10", "+-", "0.91", "-0.5"]
+    assert lines[6][-1] == "2/4"
+    assert blocks[1].splitlines()[-1].split() == ["F+G_F", "1", "1", "3", "+2", "0/1"]
+    assert "nan" not in "".join(blocks)
