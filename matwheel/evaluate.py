@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from jsonargparse import ArgumentParser, Namespace
 
+from matwheel.command import command
 from matwheel.data.catalogue import load
 from matwheel.data.rows import LoadedTable
 from matwheel.files import replaced_when_complete, write_text_atomically
@@ -29,7 +30,6 @@ from matwheel.metrics.pool import Pool
 from matwheel.metrics.potential import CHGNet
 from matwheel.metrics.relaxation import RelaxationSettings
 from matwheel.metrics.saved_predictor import SavedPredictor
-from matwheel.user_errors import shown_as_messages
 
 log = logging.getLogger(__name__)
 
@@ -45,10 +45,7 @@ def main(args: Sequence[str] | None = None) -> None:
     Args:
         args: Arguments instead of those of the process.
     """
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("matwheel").setLevel(logging.INFO)
-    options = _parser().parse_args(args)
-    with shown_as_messages():
+    with command(_parser(), args) as options:
         _run(options)
 
 

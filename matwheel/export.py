@@ -8,13 +8,13 @@ from pathlib import Path
 from jsonargparse import ArgumentParser
 
 from matwheel.checkpoint_file import read_checkpoint
+from matwheel.command import command
 from matwheel.files import write_text_atomically
 from matwheel.models.checkpoints import MODEL_CLASS
 from matwheel.models.latent_prior import LatentPrior
 from matwheel.models.predictor import PropertyPredictor
 from matwheel.models.trained import WEIGHTS, TrainedModel
 from matwheel.report.model_card import CARD, model_card
-from matwheel.user_errors import shown_as_messages
 
 _KINDS: dict[str, type[PropertyPredictor] | type[LatentPrior]] = {
     kind.__name__: kind for kind in (PropertyPredictor, LatentPrior)
@@ -39,8 +39,7 @@ def main(args: Sequence[str] | None = None) -> None:
         default=None,
         help="config.yaml of the run; found beside the checkpoint by default.",
     )
-    options = parser.parse_args(args)
-    with shown_as_messages():
+    with command(parser, args) as options:
         export(options.checkpoint, options.out, options.config)
         print(f"wrote {options.out}")
 

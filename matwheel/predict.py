@@ -9,10 +9,10 @@ from pathlib import Path
 import pandas as pd
 from jsonargparse import ArgumentParser, Namespace
 
+from matwheel.command import command
 from matwheel.data.inputs import read_structures
 from matwheel.files import replaced_when_complete
 from matwheel.metrics.ensemble import PredictorEnsemble
-from matwheel.user_errors import shown_as_messages
 
 log = logging.getLogger(__name__)
 
@@ -25,10 +25,7 @@ def main(args: Sequence[str] | None = None) -> None:
     Args:
         args: Arguments instead of those of the process.
     """
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("matwheel").setLevel(logging.INFO)
-    options = _parser().parse_args(args)
-    with shown_as_messages():
+    with command(_parser(), args) as options:
         _run(options)
 
 

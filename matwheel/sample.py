@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 from jsonargparse import ArgumentParser
 
+from matwheel.command import command
 from matwheel.models.saved_generator import SavedGenerator
-from matwheel.user_errors import shown_as_messages
 from matwheel.writers import CIF_FOLDER, SAMPLES_EXTXYZ, SAMPLES_TABLE, write_samples
 
 
@@ -19,8 +18,6 @@ def main(args: Sequence[str] | None = None) -> None:
     Args:
         args: Arguments instead of those of the process.
     """
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("matwheel").setLevel(logging.INFO)
     parser = ArgumentParser(
         prog="python -m matwheel.sample",
         description=f"Generate crystals for wanted values of a property and write them as {SAMPLES_EXTXYZ}, a folder "
@@ -42,8 +39,7 @@ def main(args: Sequence[str] | None = None) -> None:
     parser.add_argument("--n", type=int, default=64, help="How many crystals.")
     parser.add_argument("--seed", type=int, default=0, help="Crystal i has the seed SEED + i.")
     parser.add_argument("--out", type=Path, default=Path("samples"), help="Folder to write to.")
-    options = parser.parse_args(args)
-    with shown_as_messages():
+    with command(parser, args) as options:
         generator = SavedGenerator.load(options.generator)
         # Not options.values, which is a method.
         samples = generator.sample(options["values"], options.n, options.seed, progress=True)

@@ -14,6 +14,7 @@ from typing import Literal
 import pandas as pd
 from jsonargparse import ArgumentParser, Namespace
 
+from matwheel.command import command
 from matwheel.files import RUNS, replaced_when_complete
 from matwheel.signals import handled
 from matwheel.studies.engine import Engine
@@ -24,7 +25,6 @@ from matwheel.studies.slurm import SlurmEngine
 from matwheel.studies.statistics import statistics
 from matwheel.studies.study_file import Study, read_study
 from matwheel.studies.summary import format_statistics
-from matwheel.user_errors import shown_as_messages
 
 log = logging.getLogger(__name__)
 
@@ -41,10 +41,7 @@ def main(args: Sequence[str] | None = None) -> None:
     Raises:
         SystemExit: With status 1 if a cell failed, 130 or 143 when told to end by SIGINT or SIGTERM.
     """
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("matwheel").setLevel(logging.INFO)
-    options = _parser().parse_args(args)
-    with shown_as_messages():
+    with command(_parser(), args) as options:
         _run(options)
 
 

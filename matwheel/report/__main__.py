@@ -8,8 +8,8 @@ from pathlib import Path
 
 from jsonargparse import ArgumentParser, Namespace
 
+from matwheel.command import command
 from matwheel.files import write_text_atomically
-from matwheel.user_errors import shown_as_messages
 
 _STRUCTURES = "structures"
 
@@ -22,12 +22,10 @@ def main(args: Sequence[str] | None = None) -> None:
     """
     given = list(sys.argv[1:] if args is None else args)
     if given[:1] == [_STRUCTURES]:
-        options = _structures_parser().parse_args(given[1:])
-        with shown_as_messages():
+        with command(_structures_parser(), given[1:]) as options:
             _write_structures(options)
     else:
-        options = _report_parser().parse_args(given)
-        with shown_as_messages():
+        with command(_report_parser(), given) as options:
             _write_report(options)
 
 

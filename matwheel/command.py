@@ -1,0 +1,26 @@
+"""What the commands beside `matwheel.fit` have in common."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from jsonargparse import ArgumentParser, Namespace
+
+from matwheel.user_errors import shown_as_messages
+
+
+@contextmanager
+def command(parser: ArgumentParser, args: Sequence[str] | None) -> Iterator[Namespace]:
+    """Read options, then do what they say, with messages on the terminal and errors of the user's as messages.
+
+    Args:
+        parser: Knows the options.
+        args: Arguments instead of those of the process.
+    """
+    logging.basicConfig(format="%(message)s")
+    for name in ("matwheel", "__main__"):  # the second is the command itself under `python -m`
+        logging.getLogger(name).setLevel(logging.INFO)
+    with shown_as_messages():
+        yield parser.parse_args(args)
