@@ -55,7 +55,10 @@ def _parse_plain(text: str, id: str) -> Crystal | None:
     if content is None or not _without_symmetry(*content):
         return None
     values, loops = content
-    tags, rows = next(loop for loop in loops if _FRACTIONAL[0] in loop[0])
+    sites = next((loop for loop in loops if _FRACTIONAL[0] in loop[0]), None)
+    if sites is None:  # the tag stands alone, or within a word
+        return None
+    tags, rows = sites
     if any(len(row) != len(tags) for row in rows):
         return None
     columns = dict(zip(tags, zip(*rows, strict=True), strict=True)) if rows else dict.fromkeys(tags, ())

@@ -199,6 +199,14 @@ SHARDS = st.sampled_from(
 )
 
 
+def test_a_cif_whose_loop_of_sites_is_broken_is_read_or_refused():
+    text = cif(SKEWED)
+    broken = text.replace("om_site_symmetry_multiplicity\n", "")
+    assert broken != text
+    with contextlib.suppress(BadStructureError):
+        parse_structure(broken, "a")
+
+
 @settings(max_examples=150, deadline=10_000)
 @given(st.data())
 def test_damaged_text_is_read_or_refused(data):
