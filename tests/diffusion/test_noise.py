@@ -138,3 +138,15 @@ def test_fixed_draws_repeat_and_do_not_depend_on_the_batch() -> None:
     assert torch.equal(together.coordinates[3:], alone.coordinates)
     assert torch.equal(together.types[3:], alone.types)
     assert not torch.equal(together.coordinates[0], together.coordinates[2])
+
+
+def test_levels_are_drawn_evenly_and_by_seed_where_no_position_is_given():
+    seeds = torch.arange(5000)
+    num_atoms = torch.ones(5000, dtype=torch.long)
+    draws = NoiseDraws.seeded(seeds, num_atoms, 2, 10)
+    counts = torch.bincount(draws.level, minlength=10)
+    assert len(counts) == 10
+    assert counts.min() > 400
+    part = NoiseDraws.seeded(seeds[100:110], num_atoms[:10], 2, 10)
+    torch.testing.assert_close(part.level, draws.level[100:110])
+    torch.testing.assert_close(part.condition, draws.condition[100:110])
