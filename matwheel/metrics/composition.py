@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -68,13 +69,24 @@ def magpie_statistics(table: CrystalTable) -> FloatArray:
     return statistics.reshape(len(table), -1)
 
 
+def magpie_names() -> tuple[str, ...]:
+    """[132], names of `magpie_statistics`."""
+    return tuple(_magpie().feature_labels())
+
+
+@lru_cache(maxsize=1)
+def _magpie() -> Any:
+    from matminer.featurizers.composition import ElementProperty  # takes seconds to import
+
+    return ElementProperty.from_preset("magpie", impute_nan=False)
+
+
 @lru_cache(maxsize=1)
 def _element_properties() -> FloatArray:
     """[101, 22], by atomic number."""
-    from matminer.featurizers.composition import ElementProperty  # takes seconds to import
     from pymatgen.core.periodic_table import Element
 
-    magpie = ElementProperty.from_preset("magpie", impute_nan=False)
+    magpie = _magpie()
     properties = np.full((MAX_ATOMIC_NUMBER + 1, len(magpie.features)), np.nan)
     for number in range(1, MAX_ATOMIC_NUMBER + 1):
         element = Element.from_Z(number)

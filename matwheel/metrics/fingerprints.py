@@ -137,12 +137,25 @@ def structure_fingerprint(crystal: Crystal) -> FloatArray:
     Raises:
         ValueError: If an atom has no neighbour, or the fingerprint is not finite.
     """
-    structure = crystal.to_structure()
-    featuriser = _site_featuriser()
-    fingerprint: FloatArray = np.mean([featuriser.featurize(structure, site) for site in range(len(structure))], axis=0)
+    fingerprint: FloatArray = site_fingerprints(crystal).mean(axis=0)
     if not np.isfinite(fingerprint).all():
         raise ValueError("the fingerprint is not finite")
     return fingerprint
+
+
+def site_fingerprints(crystal: Crystal) -> FloatArray:
+    """[sites, 61], CrystalNN's fingerprint of each site of a crystal, see `structure_fingerprint`.
+
+    Raises:
+        ValueError: If an atom has no neighbour.
+    """
+    structure, featuriser = crystal.to_structure(), _site_featuriser()
+    return np.array([featuriser.featurize(structure, site) for site in range(len(structure))], dtype=np.float64)
+
+
+def site_names() -> tuple[str, ...]:
+    """[61], names of `site_fingerprints`."""
+    return tuple(_site_featuriser().feature_labels())
 
 
 @dataclass(frozen=True)

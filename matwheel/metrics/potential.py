@@ -89,6 +89,20 @@ class CHGNet(Potential):
         )
         return [next(points) if graph.value is not None else Outcome(None, graph.failure) for graph in graphs]
 
+    def features(self, crystal: Crystal) -> FloatArray:
+        """[64], what the network has made of a crystal before it becomes an energy: the mean over the atoms.
+
+        Raises:
+            ValueError: If it can make nothing of it.
+        """
+        model = _load(self.version)
+        graph = _graph(model, crystal)
+        if graph.value is None:
+            raise ValueError(graph.failure)
+        found = model([graph.value], task="e", return_crystal_feas=True)["crystal_fea"][0]
+        features: FloatArray = found.detach().double().numpy()
+        return features
+
     def reference_energy(self, atomic_numbers: IntArray) -> float:
         """The energies per element that CHGNet's network learned differences from: a linear fit to its training set."""
         energies = _load(self.version).composition_model.fc.weight[0].double().numpy()

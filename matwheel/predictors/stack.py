@@ -1,0 +1,81 @@
+"""A weighted mean of predictors, with weights that validation rows decide."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.optimize import linprog
+
+from matwheel.data.crystal import CrystalTable, FloatArray
+from matwheel.files import write_text_atomically
+from matwheel.predictors.predictor import Fitted, Fitting, Labelled, Predictor
+
+WEIGHTS = "weights.json"
+"""Weight of each part by name, in the folder of the fit."""
+_RESAMPLES = 100
+
+
+class Stack(Predictor):
+    """A convex combination of predictors (Breiman, Mach. Learn. 24, 49, 1996) with a low error on validation rows.
+
+    Args:
+        members: The predictors.
+        name: The column `predictor` of the results.
+    """
+
+    name: str = ""
+
+    def __init__(self, members: Sequence[Predictor], name: str = "stack") -> None:
+        names = [member.name for member in members]
+        if len(names) < 2 or len(set(names)) < len(names):
+            raise ValueError(f"a stack needs at least two members of different names, not {names}")
+        self.parts = tuple(members)
+        self.distributed = any(member.distributed for member in members)
+        self.name = name
+
+    def fit(self, training: Labelled, validation: Labelled, context: Fitting) -> Fitted:
+        """See `Predictor`."""
+        parts = context.parts
+        predicted = np.stack([part(validation.table) for part in parts])
+        weights = convex_weights(predicted, validation.target, context.seed)
+        by_name = {part.name: float(weight) for part, weight in zip(self.parts, weights, strict=True)}
+        write_text_atomically(context.folder / WEIGHTS, json.dumps(by_name, indent=1))
+
+        def predict(table: CrystalTable) -> FloatArray:
+            combined: FloatArray = weights @ np.stack([part(table) for part in parts])
+            return combined
+
+        return predict
+
+
+def convex_weights(predicted: FloatArray, target: FloatArray, seed: int) -> FloatArray:
+    """Weights of a combination with a low mean absolute error, not negative and of sum 1.
+
+    The optimum is found in the target's unit, where the error is convex in the weights, so that it is a linear programme.
+    With few rows it jumps from one predictor to another: it is averaged over bootstrap samples of the rows.
+
+    Args:
+        predicted: [k, n], of k predictors for n rows.
+        target: [n].
+        seed: Of the bootstrap.
+
+    Returns:
+        [k].
+    """
+    rng, n = np.random.default_rng(seed), len(target)
+    samples = (rng.integers(n, size=n) for _ in range(_RESAMPLES))
+    weights: FloatArray = np.mean([_best_weights(predicted[:, rows], target[rows]) for rows in samples], axis=0)
+    return weights
+
+
+def _best_weights(predicted: FloatArray, target: FloatArray) -> FloatArray:
+    """Minimise the sum of errors e over weights w and e, where -e <= w p - t <= e."""
+    k, n = predicted.shape
+    cost = np.concatenate([np.zeros(k), np.ones(n)])
+    bounds_of_errors = np.block([[predicted.T, -np.eye(n)], [-predicted.T, -np.eye(n)]])
+    is_sum = np.concatenate([np.ones(k), np.zeros(n)])[None]
+    found = linprog(cost, bounds_of_errors, np.concatenate([target, -target]), is_sum, [1.0])
+    weights: FloatArray = found.x[:k]
+    return weights
