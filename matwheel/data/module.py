@@ -200,6 +200,12 @@ class CrystalDataModule(L.LightningDataModule):
         return self._pool_table.take(self.train_rows)
 
     @property
+    def training_weight(self) -> FloatArray:
+        """[n], weight in the loss of each crystal of the current training set."""
+        weight: FloatArray = self._per_crystal["weight"][torch.from_numpy(self.train_rows)].double().numpy()
+        return weight
+
+    @property
     def val_rows(self) -> IntArray:
         """Rows of the table used for every choice."""
         return self.split_rows.val if self.split_rows is not None else np.zeros(0, dtype=np.int64)

@@ -44,6 +44,7 @@ from matwheel.flywheel.wheel import RESULTS, ROUNDS, Wheel
 from matwheel.models.con_cdvae import ConCDVAE
 from matwheel.models.latent_prior import LatentPrior
 from matwheel.models.predictor import PropertyPredictor
+from matwheel.predictors.predictor import Predictor
 from matwheel.report.table import format_results, format_rounds
 from matwheel.writers import describe_samples, write_extxyz
 
@@ -96,6 +97,8 @@ class Flywheel(Callback):
             generator trained on the teacher's labels (`G_S`), and two controls: labelled and teacher-labelled real
             crystals without a generator (`S+P`), and a generator trained on the true labels of all (`S+G_true`). The
             last arm in the list teaches the next round, and the trainer's model gets its weights.
+        predictors: Further predictors, each fitted to what every arm is trained on: `FeaturePredictor`, `Ensemble`,
+            `Stack` or one's own (see `Predictor`). Arms with `then` are for networks and not theirs. None by default.
         baselines: Reference predictors: training median (`dummy`), trees on composition statistics (`trees`).
         reuse: Further predictors of the labelled real crystals, with what the generator has learnt: trees that know its
             latents (`latents`), its encoder fine-tuned (`encoder`). None by default.
@@ -124,6 +127,7 @@ class Flywheel(Callback):
         chunk_size: int = 64,
         pretraining: Pretraining | None = None,
         arms: Sequence[ArmName] | None = None,
+        predictors: Sequence[Predictor] = (),
         baselines: Sequence[Baseline] = ("dummy", "trees"),
         reuse: Sequence[Reuse] = (),
         rounds: int = 1,
@@ -168,6 +172,7 @@ class Flywheel(Callback):
         self.chunk_size = chunk_size
         self.pretraining = pretraining
         self.arms = None if arms is None else tuple(arms)
+        self.predictors = tuple(predictors)
         self.baselines = tuple(baselines)
         self.reuse = tuple(reuse)
         self.rounds = rounds
@@ -215,7 +220,9 @@ class Flywheel(Callback):
         assert self._wheel is not None
         self._wheel.load_best(pl_module)
         for row in self.results:
-            errors = {f"test_mae/{row.arm}": row.test_mae, f"val_mae/{row.arm}": row.val_mae}
+            is_named_by_arm = row.predictor in (row.arm, self._wheel.own_predictor)
+            name = row.arm if is_named_by_arm else f"{row.arm} {row.predictor}"
+            errors = {f"test_mae/{name}": row.test_mae, f"val_mae/{name}": row.val_mae}
             for logger in trainer.loggers:
                 logger.log_metrics(errors, step=row.round)
 
@@ -256,7 +263,9 @@ class Flywheel(Callback):
             keep_crystals=self.keep_crystals,
             last_arm=arms[-1],
         )
-        return Wheel(run, scenario, settings, arms, self.baselines, self.reuse, self.rounds, self.patience)
+        return Wheel(
+            run, scenario, settings, arms, self.predictors, self.baselines, self.reuse, self.rounds, self.patience
+        )
 
     def _generator_recipe(self, run: Run) -> GeneratorRecipe:
         assert self.generator is not None

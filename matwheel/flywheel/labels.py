@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from matwheel.baselines import featurise, predict_trees
 from matwheel.data.crystal import CrystalTable, FloatArray
 from matwheel.files import read_parquet, replaced_when_complete
+from matwheel.predictors.feature_predictor import FeaturePredictor
+from matwheel.predictors.predictor import Fitted, Predictor
 
 LABELS = "labels.parquet"
 
@@ -26,12 +27,14 @@ class Teacher:
         labelled: Real training crystals whose label is known.
         members: Prediction [k, n] of each of k teaching predictors for n crystals, user's units: in the first round
             those trained on `labelled`, later those of the last arm of the round before.
+        fitted: A predictor among the labeller's `predictors`, fitted to `labelled`.
         seed: Of whatever is random.
     """
 
     target: str
     labelled: CrystalTable
     members: Callable[[CrystalTable], FloatArray]
+    fitted: Callable[[Predictor], Fitted]
     seed: int
 
     def predict(self, crystals: CrystalTable) -> FloatArray:
@@ -46,10 +49,12 @@ class Labeller(ABC):
     Attributes:
         uses_condition: Whether crystals must have been generated with the target as a condition.
         uses_predictor: Whether the teaching predictors are needed.
+        predictors: Predictors that are needed beside the trainer's own model.
     """
 
     uses_condition = False
     uses_predictor = False
+    predictors: Sequence[Predictor] = ()
 
     @abstractmethod
     def label(self, crystals: CrystalTable, teacher: Teacher) -> FloatArray:
@@ -84,14 +89,19 @@ class PredictorLabels(Labeller):
         return teacher.predict(crystals)
 
 
-class TreeLabels(Labeller):
-    """The prediction of extremely randomised trees on composition and cell, fitted on the labelled real crystals."""
+class ModelLabels(Labeller):
+    """The prediction of any predictor, fitted to the labelled real crystals.
+
+    Args:
+        predictor: Labels; trees on composition and cell by default.
+    """
+
+    def __init__(self, predictor: Predictor | None = None) -> None:
+        self.predictors = (predictor if predictor is not None else FeaturePredictor(),)
 
     def label(self, crystals: CrystalTable, teacher: Teacher) -> FloatArray:
         """See `Labeller.label`."""
-        labelled = teacher.labelled
-        target = labelled.properties[teacher.target]
-        return predict_trees(featurise(labelled), target, featurise(crystals), teacher.seed)
+        return teacher.fitted(self.predictors[0])(crystals)
 
 
 class MeanLabels(Labeller):
@@ -107,6 +117,7 @@ class MeanLabels(Labeller):
             raise ValueError("a mean of labels needs at least one labeller among its parts")
         self.uses_condition = any(part.uses_condition for part in self.parts)
         self.uses_predictor = any(part.uses_predictor for part in self.parts)
+        self.predictors = [predictor for part in self.parts for predictor in part.predictors]
 
     def label(self, crystals: CrystalTable, teacher: Teacher) -> FloatArray:
         """See `Labeller.label`."""

@@ -16,6 +16,11 @@ def predictor_stage(arm: str, suffix: str = "") -> str:
     return f"predictor-{arm.replace(' ', '_')}{suffix}"
 
 
+def fitted_stage(arm: str, predictor: str, suffix: str = "") -> str:
+    """Stage that fits and tests a predictor beside the trainer's own model on what an arm is trained on."""
+    return f"{predictor_stage(arm, suffix)}-by-{predictor.replace(' ', '_')}"
+
+
 def reuse_stage(kind: str, suffix: str = "") -> str:
     """Stage of a predictor that takes something from a generator."""
     return f"reuse-{kind}{suffix}"

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
-import pandas as pd
 
-from matwheel.baselines import featurise, predict_dummy, predict_trees
-from matwheel.data.crystal import FloatArray
+from matwheel.data.crystal import CrystalTable, FloatArray
 from matwheel.data.module import CrystalDataModule
-from matwheel.files import replaced_when_complete
-from matwheel.metrics.errors import prediction_errors
+from matwheel.flywheel.arms import REAL_ARM
 from matwheel.models.con_cdvae import ConCDVAE
 from matwheel.models.latent_prior import LatentPrior
 from matwheel.models.latents import latent_features
 from matwheel.models.predictor import PropertyPredictor
 from matwheel.nn.encoder_network import EncoderNetwork
+from matwheel.predictors.feature_predictor import FeaturePredictor
+from matwheel.predictors.features import Cell, Composition, Features
+from matwheel.predictors.median import Median
+from matwheel.predictors.predictor import Predictor
 
 Baseline = Literal["dummy", "trees"]
 """Training median; trees on statistics of composition and cell."""
+BASELINES: Mapping[Baseline, Predictor] = {"dummy": Median(), "trees": FeaturePredictor()}
 Reuse = Literal["latents", "encoder"]
 """What of a trained generator serves a predictor.
 
@@ -36,20 +39,37 @@ _DROPOUT = 0.2
 """Of what the head sees."""
 
 
-def evaluate_baseline(kind: Baseline, data: CrystalDataModule, seed: int, folder: Path) -> dict[str, float]:
-    """Errors of a baseline; leaves its predictions of the test rows."""
-    if kind == "dummy":
-        others = len(data.val_rows) + len(data.test_rows)
-        predicted = predict_dummy(data.table.properties[data.target][data.train_rows], others)
-        return _evaluate(predicted, data, folder)
-    return _evaluate(_trees(featurise(data.table), data, seed), data, folder)
+def is_reference(arm: str, round: int) -> bool:
+    """Whether a row of results is of one of these, which arm and round tell, whatever a study calls its predictor."""
+    return arm in get_args(Baseline) or (arm in REAL_ARM.values() and round > 0)
 
 
-def evaluate_latents(generator: LatentPrior, data: CrystalDataModule, seed: int, folder: Path) -> dict[str, float]:
-    """Errors of trees that know the latents of a trained generator as well; leaves predictions of the test rows."""
-    latents = latent_features(generator.eval(), data.predict_dataloader())
-    features = np.column_stack([featurise(data.table), latents])
-    return _evaluate(_trees(features, data, seed), data, folder)
+class Latents(Features):
+    """The means of the latents of a trained generator.
+
+    Args:
+        generator: The prior with its autoencoder.
+        data: Has the rule of the graphs.
+    """
+
+    def __init__(self, generator: LatentPrior, data: CrystalDataModule) -> None:
+        self.generator = generator.eval()
+        self.data = data
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """See `Features`."""
+        return tuple(f"latent {number}" for number in range(self.generator.vae.latent_dim))
+
+    def compute(self, table: CrystalTable) -> FloatArray:
+        """See `Features`."""
+        requests = self.data.with_training(np.zeros(0, dtype=np.int64), table)
+        return latent_features(self.generator, requests.ordered_dataloader())
+
+
+def latents_predictor(generator: LatentPrior, data: CrystalDataModule) -> Predictor:
+    """The trees of the baseline, with the latents of a trained generator beside their features."""
+    return FeaturePredictor([Composition(), Cell(), Latents(generator, data)], name=REUSED["latents"])
 
 
 def encoder_predictor(model: PropertyPredictor, generator: ConCDVAE, checkpoint: Path) -> PropertyPredictor:
@@ -64,24 +84,3 @@ def encoder_predictor(model: PropertyPredictor, generator: ConCDVAE, checkpoint:
     predictor.network = EncoderNetwork(copy.deepcopy(generator.encoder), dropout=_DROPOUT, start=checkpoint)
     predictor.learning_rate = _LEARNING_RATE
     return predictor
-
-
-def _trees(features: FloatArray, data: CrystalDataModule, seed: int) -> FloatArray:
-    """Predictions for validation and test rows from features of all rows."""
-    target = data.table.properties[data.target][data.train_rows]
-    others = np.concatenate([data.val_rows, data.test_rows])
-    return predict_trees(features[data.train_rows], target, features[others], seed)
-
-
-def _evaluate(predicted: FloatArray, data: CrystalDataModule, folder: Path) -> dict[str, float]:
-    """Errors of predictions for validation and test rows; writes the latter."""
-    val_target, test_target = (data.table.properties[data.target][rows] for rows in (data.val_rows, data.test_rows))
-    val, test = np.split(predicted, [len(val_target)])
-    table = pd.DataFrame({"id": data.table.ids[data.test_rows], "prediction": test, "target": test_target})
-    with replaced_when_complete(folder / "predictions.csv") as temporary:
-        table.to_csv(temporary, index=False)
-    errors = prediction_errors(test_target, test)
-    return {
-        "val_mae": prediction_errors(val_target, val).mae,
-        **{f"test_{name}": value for name, value in errors._asdict().items()},
-    }

@@ -261,7 +261,6 @@ def predict_crystals(
     checkpoints: Sequence[Path],
     data: CrystalDataModule,
     crystals: CrystalTable,
-    folder: Path,
     trainers: StageTrainers,
 ) -> FloatArray:
     """What predictors say about crystals, in every process alike.
@@ -271,7 +270,6 @@ def predict_crystals(
         checkpoints: The predictors.
         data: Has the target and the rule of the graphs.
         crystals: n crystals.
-        folder: Where the trainer may log.
         trainers: Makes trainers.
 
     Returns:
@@ -281,7 +279,7 @@ def predict_crystals(
     members = []
     for checkpoint in checkpoints:
         load_weights(model, checkpoint)
-        with trainers.trainer(folder, "labels", use_distributed_sampler=False) as trainer:
+        with trainers.trainer(None, "predictions", use_distributed_sampler=False) as trainer:
             predictions: list[Any] = trainer.predict(model, dataloaders=requests) or []
         members.append(np.concatenate([part.value.cpu().double().numpy() for part in predictions]))
     return np.stack(members)

@@ -85,21 +85,22 @@ class StageTrainers:
 
     @contextmanager
     def trainer(
-        self, folder: Path, stage: str, callbacks: Sequence[Callback] = (), **options: Any
+        self, folder: Path | None, stage: str, callbacks: Sequence[Callback] = (), **options: Any
     ) -> Iterator[L.Trainer]:
         """A trainer for one stage; its loggers are closed afterwards.
 
         Args:
-            folder: Where the stage writes.
+            folder: Where the stage writes; None for a trainer that leaves nothing, such as one that only predicts.
             stage: Its name, for loggers.
             callbacks: Its callbacks.
             **options: Further arguments of the trainer.
         """
-        tracked = self._wandb(folder, stage)
+        tracked = self._wandb(folder, stage) if folder is not None else []
+        loggers = [CSVLogger(folder, name="logs"), *tracked] if folder is not None else False
         with _quiet():
             trainer = L.Trainer(
                 default_root_dir=folder,
-                logger=[CSVLogger(folder, name="logs"), *tracked],
+                logger=loggers,
                 callbacks=list(callbacks),
                 enable_model_summary=False,
                 enable_checkpointing=any(isinstance(callback, ModelCheckpoint) for callback in callbacks),

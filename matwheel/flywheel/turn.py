@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +15,7 @@ from matwheel.data.module import CrystalDataModule
 from matwheel.flywheel.agreement import LabelAgreement
 from matwheel.flywheel.arms import ArmName, Labels, Scenario
 from matwheel.flywheel.fingerprint import Json, data_fingerprint, describe
+from matwheel.flywheel.fits import Fits, evaluate, fit
 from matwheel.flywheel.generation import (
     DerivedGeneration,
     Generation,
@@ -25,7 +26,7 @@ from matwheel.flywheel.generation import (
 from matwheel.flywheel.labels import Labeller, Teacher, read_labels, write_labels
 from matwheel.flywheel.ledger import StageResult
 from matwheel.flywheel.names import predictor_stage, reuse_stage, round_suffix
-from matwheel.flywheel.references import Reuse, encoder_predictor, evaluate_latents
+from matwheel.flywheel.references import Reuse, encoder_predictor, latents_predictor
 from matwheel.flywheel.run import Run
 from matwheel.flywheel.stages import (
     CRYSTALS,
@@ -38,6 +39,7 @@ from matwheel.flywheel.stages import (
 from matwheel.flywheel.trainers import BEST
 from matwheel.models.checkpoints import load_weights
 from matwheel.models.predictor import PropertyPredictor
+from matwheel.predictors.predictor import Fitted, Fitting, Predictor
 
 _ATTACHED = ("log", "log_dict", "_average_model")
 """What Lightning attaches to callbacks when a trainer starts."""
@@ -160,6 +162,11 @@ class Turn:
         return [turn.train(arm, member) for member in range(1, self.settings.num_teachers + 1)]
 
     @cached_property
+    def fits(self) -> Fits:
+        """Predictors beside the trainer's own model."""
+        return Fits(self)
+
+    @cached_property
     def pseudo_labels(self) -> FloatArray:
         """A label from the teachers for every real training crystal."""
         crystals = self.scenario.known.table.take(self.scenario.train_rows)
@@ -213,7 +220,8 @@ class Turn:
         def from_latents(folder: Path, seed: int) -> dict[str, float]:
             prior = copy.deepcopy(recipe.prior)
             load_weights(prior, generation.prior.folder / BEST)
-            return evaluate_latents(prior, known, seed, folder)
+            context = Fitting(seed, folder, self.run.trainers)
+            return evaluate(fit(latents_predictor(prior, known), known, context), known, folder)
 
         def from_encoder(folder: Path, seed: int) -> dict[str, float]:
             predictor = encoder_predictor(model, recipe.generator, generation.generator.folder / BEST)
@@ -228,13 +236,17 @@ class Turn:
     def train(self, name: ArmName, member: int = 1) -> TrainedArm:
         """The predictor of an arm, or a further member of an ensemble of it."""
         if (name, member) not in self._trained:
-            mixture = self._mixture(name, member)
+            mixture = self.mixture(name, member)
             stage = self._fit(name, member, mixture)
             self._trained[name, member] = TrainedArm(stage, mixture.n_real, mixture.n_synthetic)
         return self._trained[name, member]
 
-    def _mixture(self, name: ArmName, member: int) -> Mixture:
-        """What an arm is trained on."""
+    def suffix_of(self, arm: ArmName) -> str:
+        """Tells the stages of an arm from those of other rounds, where it differs between these."""
+        return self.suffix if self.scenario.changes(arm) else ""
+
+    def mixture(self, name: ArmName, member: int = 1) -> Mixture:
+        """What an arm is trained on, and for a member of an ensemble, what weights it starts from."""
         arm, weight = self.scenario.arms[name], self.settings.synthetic_weight
         data = self.real(arm.real)
         inputs = {"data": data_fingerprint(data)}
@@ -260,7 +272,7 @@ class Turn:
         return len(self.real(arm.real).train_rows) + n_synthetic
 
     def _fit(self, name: ArmName, member: int, mixture: Mixture) -> StageResult:
-        settings, suffix = self.settings, self.suffix if self.scenario.changes(name) else ""
+        settings, suffix = self.settings, self.suffix_of(name)
         config = {**self._config(mixture.data), **mixture.config}
 
         def work(folder: Path, seed: int) -> dict[str, float]:
@@ -287,7 +299,8 @@ class Turn:
             labels = labeller.label(crystals, teacher)
             return write_labels(folder, crystals, labels) if self.run.is_first else {}
 
-        return self._taught(name, teach, describe(labeller), inputs, self.teachers if labeller.uses_predictor else [])
+        teachers = self.teachers if labeller.uses_predictor else []
+        return self._taught(name, teach, describe(labeller), inputs, teachers, labeller.predictors)
 
     def _agree(self, name: str, agreement: LabelAgreement, crystals: CrystalTable, key: str) -> StageResult:
         def teach(folder: Path, teacher: Teacher) -> dict[str, float]:
@@ -304,21 +317,26 @@ class Turn:
         config: Json,
         inputs: dict[str, str],
         teachers: list[TrainedArm],
+        predictors: Sequence[Predictor] = (),
     ) -> StageResult:
         """A stage that asks teachers: every process predicts everything, the first one writes."""
         known = self.scenario.known
 
+        def fitted(predictor: Predictor) -> Fitted:
+            return self.fits.fitted(predictor, self.scenario.real_arm)
+
         def work(folder: Path, seed: int) -> dict[str, float]:
             def members(crystals: CrystalTable) -> FloatArray:
                 model, checkpoints = copy.deepcopy(self.settings.model), [t.checkpoint for t in teachers]
-                return predict_crystals(model, checkpoints, known, crystals, folder, self.run.trainers)
+                return predict_crystals(model, checkpoints, known, crystals, self.run.trainers)
 
-            return teach(folder, Teacher(known.target, known.training_table, members, seed))
+            return teach(folder, Teacher(known.target, known.training_table, members, fitted, seed))
 
         inputs = {
             **inputs,
             "data": self.scenario.known_key,
             **{f"teacher {member}": teacher.stage.key for member, teacher in enumerate(teachers, 1)},
+            **{f"predictor {p.name}": self.fits.stage(p, self.scenario.real_arm).key for p in predictors},
         }
         return self.run.stage(f"{name}{self.suffix}", work, config, inputs, purpose=name)
 

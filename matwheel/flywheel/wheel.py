@@ -12,14 +12,16 @@ import numpy as np
 from matwheel.data.crystal import CrystalTable
 from matwheel.flywheel.arms import ArmName, Labels, Scenario
 from matwheel.flywheel.filters import NoCrystalLeftError
+from matwheel.flywheel.fits import check_predictors, evaluate, fit
 from matwheel.flywheel.names import BASELINE
-from matwheel.flywheel.references import REUSED, Baseline, Reuse, evaluate_baseline
+from matwheel.flywheel.references import BASELINES, REUSED, Baseline, Reuse
 from matwheel.flywheel.results import ResultRow, write_results
 from matwheel.flywheel.rounds import RoundRow, best_round, is_exhausted, write_rounds
 from matwheel.flywheel.run import Run
 from matwheel.flywheel.turn import LabelledCrystals, Turn, TurnSettings
 from matwheel.metrics.drift import SetStatistics, set_statistics
 from matwheel.models.checkpoints import load_weights
+from matwheel.predictors.predictor import Fitting, Predictor
 
 RESULTS = "results.csv"
 ROUNDS = "rounds.csv"
@@ -34,6 +36,7 @@ class Wheel:
         scenario: The real crystals and the arms there are.
         settings: How each turn is made.
         arms: The arms to train, in order; the last one teaches the next round and is judged on validation.
+        predictors: Predictors that are fitted to what each arm is trained on, beside the model of the settings.
         baselines: Reference predictors, trained on the labelled real crystals.
         reuse: What of the generator serves predictors of the labelled real crystals.
         rounds: Largest number of turns.
@@ -44,6 +47,7 @@ class Wheel:
     scenario: Scenario
     settings: TurnSettings
     arms: tuple[ArmName, ...]
+    predictors: tuple[Predictor, ...] = ()
     baselines: tuple[Baseline, ...] = ()
     reuse: tuple[Reuse, ...] = ()
     rounds: int = 1
@@ -71,6 +75,11 @@ class Wheel:
             self.settings.agreement.check(self.settings.num_teachers, known.target, known.conditions)
         if self.settings.pseudo_labeller.uses_condition:
             raise ValueError("real crystals were not generated under a condition: choose another pseudo_labeller")
+        names = [predictor.name for predictor in self.predictors]
+        if len(set(names)) < len(names):
+            raise ValueError(f"each predictor needs a name of its own, unlike {', '.join(names)}")
+        labelling = (*self.settings.labeller.predictors, *self.settings.pseudo_labeller.predictors)
+        check_predictors((*self.predictors, *labelling), taken=(self.own_predictor, *REUSED.values()))
 
     def spin(self) -> None:
         """Run everything that is not finished; whatever is known is in the tables on disk at any time."""
@@ -108,6 +117,12 @@ class Wheel:
                     assert source is not None
                     useless[source] = error
             without.append(name)
+        for predictor in self.predictors:
+            for name in self.arms:
+                repeats = turn.number > 1 and not self.scenario.changes(name)
+                # Only networks go on from the weights of another training.
+                if name not in without and not repeats and self.scenario.arms[name].start is None:
+                    self._add(self._fitted(turn, name, predictor))
         if useless:
             first = next(iter(useless.values()))
             raise NoCrystalLeftError(f"{first}. Round {turn.number} has no results of {', '.join(without)}")
@@ -134,7 +149,9 @@ class Wheel:
         known = self.scenario.known
         result = self.run.stage(
             BASELINE.format(kind),
-            lambda folder, seed: evaluate_baseline(kind, known, seed, folder),
+            lambda folder, seed: evaluate(
+                fit(BASELINES[kind], known, Fitting(seed, folder, self.run.trainers)), known, folder
+            ),
             {"kind": kind},
             {"data": self.scenario.known_key},
             purpose="baseline",
@@ -149,11 +166,21 @@ class Wheel:
 
     def _arm(self, turn: Turn, name: ArmName) -> ResultRow:
         trained = turn.train(name)
+        metrics, seconds, round = trained.stage.metrics, trained.stage.seconds, self._round_of(turn, name)
+        return self._row(name, self.own_predictor, round, trained.n_real, trained.n_synthetic, metrics, seconds)
+
+    def _fitted(self, turn: Turn, name: ArmName, predictor: Predictor) -> ResultRow:
+        stage, mixture, round = turn.fits.stage(predictor, name), turn.fits.mixture(name), self._round_of(turn, name)
+        return self._row(name, predictor.name, round, mixture.n_real, mixture.n_synthetic, stage.metrics, stage.seconds)
+
+    def _round_of(self, turn: Turn, name: ArmName) -> int:
+        return turn.number if self.scenario.needs_a_turn(name) else 0
+
+    @property
+    def own_predictor(self) -> str:
+        """Name of the trainer's own model."""
         model = self.settings.model
-        predictor = type(getattr(model, "network", model)).__name__
-        round = turn.number if self.scenario.needs_a_turn(name) else 0
-        metrics, seconds = trained.stage.metrics, trained.stage.seconds
-        return self._row(name, predictor, round, trained.n_real, trained.n_synthetic, metrics, seconds)
+        return type(getattr(model, "network", model)).__name__
 
     def _row(
         self,
@@ -189,7 +216,7 @@ class Wheel:
             alone=True,
         )
         number = turn.number if turn is not None else 0
-        own = (row for row in reversed(self.results) if row.arm == arm and row.predictor not in REUSED.values())
+        own = (row for row in reversed(self.results) if (row.arm, row.predictor) == (arm, self.own_predictor))
         errors = next(own, None)
         return RoundRow(
             **self._names,

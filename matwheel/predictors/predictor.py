@@ -38,8 +38,10 @@ class Fitting:
     Attributes:
         seed: Of whatever is random; the same for every arm.
         folder: Where files may be left. The next attempt after an interruption finds them, and so does a later fit to
-            the same crystals, which should cost little then. The folder may be renamed when `fit` has returned.
+            the same crystals, which should cost little then. What was fitted neither reads nor writes there: the folder
+            may be renamed when `fit` has returned.
         trainers: Make trainers of networks, on the hardware that the wheel runs on.
+        writes: Whether this process may write files: one of all.
         members: The trainer's own model, fitted to the same crystals under as many seeds as the predictor's
             `num_members`.
         parts: The predictor's `parts`, fitted to the same crystals.
@@ -48,6 +50,7 @@ class Fitting:
     seed: int
     folder: Path
     trainers: StageTrainers
+    writes: bool = True
     members: Sequence[Fitted] = ()
     parts: Sequence[Fitted] = ()
 

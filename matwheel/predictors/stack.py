@@ -40,8 +40,9 @@ class Stack(Predictor):
         parts = context.parts
         predicted = np.stack([part(validation.table) for part in parts])
         weights = convex_weights(predicted, validation.target, context.seed)
-        by_name = {part.name: float(weight) for part, weight in zip(self.parts, weights, strict=True)}
-        write_text_atomically(context.folder / WEIGHTS, json.dumps(by_name, indent=1))
+        if context.writes:
+            by_name = {part.name: float(weight) for part, weight in zip(self.parts, weights, strict=True)}
+            write_text_atomically(context.folder / WEIGHTS, json.dumps(by_name, indent=1))
 
         def predict(table: CrystalTable) -> FloatArray:
             combined: FloatArray = weights @ np.stack([part(table) for part in parts])
@@ -53,8 +54,8 @@ class Stack(Predictor):
 def convex_weights(predicted: FloatArray, target: FloatArray, seed: int) -> FloatArray:
     """Weights of a combination with a low mean absolute error, not negative and of sum 1.
 
-    The optimum is found in the target's unit, where the error is convex in the weights, so that it is a linear programme.
-    With few rows it jumps from one predictor to another: it is averaged over bootstrap samples of the rows.
+    The optimum is found in the target's unit, where the error is convex in the weights, so that it is a linear
+    programme. With few rows it jumps from one predictor to another: it is averaged over bootstrap samples of the rows.
 
     Args:
         predicted: [k, n], of k predictors for n rows.

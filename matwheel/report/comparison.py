@@ -187,14 +187,15 @@ class Comparison:
 
 
 def chosen_round(rows: Sequence[ResultRow]) -> int:
-    """The round of a run whose last arm has the lowest validation error.
+    """The round of a run whose last arm has the lowest validation error, by the trainer's own model.
 
     Args:
-        rows: Results of one run in the order in which they were made.
+        rows: Results of one run in the order in which they were made, that model's before those of other predictors.
     """
     arms = [row for row in rows if reference_name(row) is None]
     if not arms:
         return 0
+    arms = [row for row in arms if row.predictor == arms[0].predictor]
     last = [row for row in arms if row.arm == arms[-1].arm]
     return last[best_round([row.val_mae for row in last])].round
 

@@ -12,10 +12,9 @@ import pandas as pd
 
 from matwheel.data.row_finder import read_json_object
 from matwheel.data.splits import PARTS
-from matwheel.flywheel.arms import REAL_ARM
 from matwheel.flywheel.ledger import STAGES
-from matwheel.flywheel.names import BASELINE, predictor_stage, reuse_stage, round_suffix
-from matwheel.flywheel.references import REUSED, Baseline
+from matwheel.flywheel.names import BASELINE, fitted_stage, predictor_stage, reuse_stage, round_suffix
+from matwheel.flywheel.references import REUSED, Baseline, is_reference
 from matwheel.flywheel.results import COLUMNS, ResultRow, read_results
 from matwheel.flywheel.wheel import RESULTS
 
@@ -42,14 +41,10 @@ class Measurement:
 
 
 def reference_name(row: ResultRow) -> str | None:
-    """Name of a predictor of the real crystals that arms are held against; None for an arm.
-
-    A study may name its predictor after the one of the arms, so that only arm and round tell.
-    """
-    if row.arm in get_args(Baseline):
-        return row.arm
-    takes_from_generator = row.arm in REAL_ARM.values() and row.round > 0
-    return row.predictor if takes_from_generator else None
+    """Name of a predictor of the real crystals that arms are held against; None for an arm."""
+    if not is_reference(row.arm, row.round):
+        return None
+    return row.arm if row.arm in get_args(Baseline) else row.predictor
 
 
 @dataclass(frozen=True)
@@ -81,7 +76,8 @@ class RunFolder:
         for kind, name in REUSED.items():
             if row.predictor == name:
                 return stages / reuse_stage(kind, suffix)
-        return stages / predictor_stage(row.arm, suffix)
+        beside = stages / fitted_stage(row.arm, row.predictor, suffix)
+        return beside if beside.is_dir() else stages / predictor_stage(row.arm, suffix)
 
     @property
     def split_folder(self) -> Path | None:

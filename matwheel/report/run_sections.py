@@ -70,11 +70,12 @@ def run_sections(run: RunFolder, gallery: Gallery) -> list[Section]:
 def _predictions(run: RunFolder, round: int) -> Section:
     """Parity plots of the arms of a round and of the arms without one."""
     pictures = []
+    own = next((row.predictor for row in run.rows if reference_name(row) is None), "")
     for row in run.rows:
         path = run.predictions(row) / PREDICTIONS
         if row.arm == "dummy" or row.round not in (0, round) or not path.is_file():
             continue
-        name = reference_name(row) or row.arm
+        name = reference_name(row) or (row.arm if row.predictor == own else f"{row.arm}, {row.predictor}")
         frame = pd.read_csv(path)
         target, predicted = (frame[name].to_numpy(np.float64) for name in ("target", "prediction"))
         figure = parity_plot(target, predicted, name, row.target, unit_in_text(row.dataset, row.target))

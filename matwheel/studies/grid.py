@@ -16,8 +16,8 @@ Option = None | bool | int | float | str | list["Option"] | dict[str, "Option"]
 
 _LABEL = re.compile(r"[\w.+-]+")
 _AXIS = re.compile(r"\w+")
-_MEASURED = frozenset(COLUMNS) - {"dataset", "scenario", "predictor", "split", "seed"}
-"""Columns of results that no axis can stand for."""
+_MEASURED = frozenset(COLUMNS) - {"dataset", "scenario", "split", "seed"}
+"""Columns of results that no axis can stand for: rows of one run differ in them."""
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,15 @@ from typing import Any
 
 import pandas as pd
 
+from matwheel.flywheel.references import is_reference
 from matwheel.metrics.paired import paired
 
 REFERENCES = {"F": "F x k", "S": "S x k"}
 """The arm of real crystals alone and, as a control, the one that repeats them; the first of each that there is."""
 REPLICATES = ("split", "seed")
 """Axes over which is averaged."""
+_Model = tuple[str, str, int]
+"""Predictor, arm and round."""
 
 
 def statistics(results: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
@@ -27,10 +30,12 @@ def statistics(results: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
         axes: Names of the axes.
 
     Returns:
-        A row for each arm and round of each combination of data set, target, scenario and axes other than split and
-        seed: `splits`, mean and standard deviation over splits of `test_mae`, and the difference to the arm of real
-        crystals alone (`vs_real`) and to the oversampled control of the same round (`vs_control`), each with the ends
-        of its 95 % interval, p-value, wins and number of splits (see `Paired`); empty where there is no reference.
+        A row for each arm, predictor and round of each combination of data set, target, scenario and axes other than
+        split and seed: `splits`, mean and standard deviation over splits of `test_mae`, and the difference to the arm
+        of real crystals alone (`vs_real`) and to the oversampled control of the same round (`vs_control`), each with
+        the ends of its 95 % interval, p-value, wins and number of splits (see `Paired`); empty where there is no
+        reference. Arms are compared within their predictor; baselines and what takes from a generator, with the arms of
+        the first one, the trainer's own model.
     """
     names = [name for name in dict.fromkeys(("dataset", "target", "scenario", *axes)) if name not in REPLICATES]
     rows: list[dict[str, Any]] = []
@@ -38,24 +43,27 @@ def statistics(results: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
         same = {name: group[name].iloc[0] for name in names}
         overlap = float((group["test_rows"] / group["train_rows"]).mean())
         errors = _errors_by_split(group)
-        real = next((arm for arm in REFERENCES if (arm, 0) in errors), "")
-        for (arm, round), found in errors.items():
+        own = next((predictor for predictor, arm, round in errors if not is_reference(arm, round)), "")
+        real = next((arm for arm in REFERENCES if (own, arm, 0) in errors), "")
+        for (predictor, arm, round), found in errors.items():
             values = pd.Series(found)
-            row = {"arm": arm, "round": round, "splits": len(found)}
+            row = {"arm": arm, "predictor": predictor, "round": round, "splits": len(found)}
             row |= {"test_mae": values.mean(), "test_mae_std": values.std()}
-            for name, reference in (("vs_real", (real, 0)), ("vs_control", (REFERENCES.get(real, ""), round))):
-                others = errors.get(reference, {}) if reference != (arm, round) else {}
+            by = own if is_reference(arm, round) else predictor
+            references = {"vs_real": (by, real, 0), "vs_control": (by, REFERENCES.get(real, ""), round)}
+            for name, reference in references.items():
+                others = errors.get(reference, {}) if reference != (predictor, arm, round) else {}
                 row |= _difference(name, found, others, overlap)
             rows.append(same | row)
     return pd.DataFrame(rows)
 
 
-def _errors_by_split(group: pd.DataFrame) -> dict[tuple[str, int], dict[str, float]]:
-    """Test errors by arm and round, then by split."""
-    errors: dict[tuple[str, int], dict[str, float]] = {}
-    means = group.groupby(["arm", "round", "split"], sort=False)["test_mae"].mean().reset_index()
-    for arm, round, split, error in means.itertuples(index=False):
-        errors.setdefault((arm, round), {})[split] = error
+def _errors_by_split(group: pd.DataFrame) -> dict[_Model, dict[str, float]]:
+    """Test errors by model, then by split."""
+    errors: dict[_Model, dict[str, float]] = {}
+    means = group.groupby(["predictor", "arm", "round", "split"], sort=False)["test_mae"].mean().reset_index()
+    for predictor, arm, round, split, error in means.itertuples(index=False):
+        errors.setdefault((predictor, arm, round), {})[split] = error
     return errors
 
 

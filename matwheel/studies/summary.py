@@ -11,7 +11,7 @@ from matwheel.flywheel.results import COLUMNS
 from matwheel.report.table import align
 from matwheel.studies.statistics import REFERENCES
 
-_HEADER = ("arm", "round", "splits", "test MAE")
+_HEADER = ("arm", "predictor", "round", "splits", "test MAE")
 
 
 def format_statistics(table: pd.DataFrame) -> str:
@@ -28,7 +28,7 @@ def format_statistics(table: pd.DataFrame) -> str:
         real = next((arm for arm in REFERENCES if arm in set(group["arm"])), "real alone")
         header = (*_HEADER, f"less {real}", "p", "wins", f"less {REFERENCES.get(real, 'control')}", "p", "wins")
         lines = [_line(row) for _, row in group.iterrows()]
-        blocks.append(f"{title}\n{align(header, lines, names=1)}")
+        blocks.append(f"{title}\n{align(header, lines, names=2)}")
     note = "Differences are paired by split, negative where the arm is better, with a 95 % interval."
     return "\n\n".join([*blocks, note])
 
@@ -37,6 +37,7 @@ def _line(row: pd.Series[Any]) -> tuple[str, ...]:
     error = f"{row['test_mae']:.4g}" + (f" +- {row['test_mae_std']:.2g}" if row["splits"] > 1 else "")
     return (
         str(row["arm"]),
+        str(row["predictor"]),
         str(row["round"]),
         str(row["splits"]),
         error,

@@ -11,7 +11,7 @@ from ase.io import read, write
 
 from matwheel.data.crystal import CrystalTable
 from matwheel.data.module import CrystalDataModule
-from matwheel.flywheel.labels import ConditionLabels, MeanLabels, TreeLabels
+from matwheel.flywheel.labels import ConditionLabels, MeanLabels, ModelLabels
 from matwheel.flywheel.results import read_results
 from matwheel.models.predictor import PropertyPredictor
 from matwheel.nn.cgcnn import CGCNN
@@ -137,7 +137,7 @@ def test_a_rerun_skips_everything_and_another_labeller_redoes_what_it_labels(fin
     spin(finished, table, **options)  # type: ignore[arg-type]
     assert attempts(finished) == before
     assert [(finished / name).read_text() for name in ("results.csv", "rounds.csv")] == tables
-    labeller = MeanLabels([ConditionLabels(), TreeLabels()])
+    labeller = MeanLabels([ConditionLabels(), ModelLabels()])
     spin(finished, table, labeller=labeller, **options)  # type: ignore[arg-type]
     synthetic = {"G_S", "S+G_true", "G_S_then_S", "S+G_S"}
     assert changed(before, attempts(finished)) == {

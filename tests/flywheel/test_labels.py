@@ -10,9 +10,9 @@ from matwheel.flywheel.labels import (
     ConditionLabels,
     Labeller,
     MeanLabels,
+    ModelLabels,
     PredictorLabels,
     Teacher,
-    TreeLabels,
     read_labels,
     write_labels,
 )
@@ -39,12 +39,12 @@ def test_condition_and_predictor() -> None:
 def test_trees_learn_from_the_labelled_crystals(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(baselines, "NUM_TREES", 20)
     teacher = _teacher()
-    relabelled = TreeLabels().label(teacher.labelled, teacher)
+    relabelled = ModelLabels().label(teacher.labelled, teacher)
     # Trees grown to the end repeat what they were taught.
     np.testing.assert_allclose(relabelled, teacher.labelled.properties["dielectric"], rtol=1e-4)
     others = toy_crystals(6)
     blank = others.with_properties(dielectric=np.full(6, np.nan))
-    np.testing.assert_array_equal(TreeLabels().label(others, teacher), TreeLabels().label(blank, teacher))
+    np.testing.assert_array_equal(ModelLabels().label(others, teacher), ModelLabels().label(blank, teacher))
 
 
 @pytest.mark.parametrize(
@@ -52,10 +52,10 @@ def test_trees_learn_from_the_labelled_crystals(monkeypatch: pytest.MonkeyPatch)
     [
         (ConditionLabels(), True, False),
         (PredictorLabels(), False, True),
-        (TreeLabels(), False, False),
+        (ModelLabels(), False, False),
         (MeanLabels(), True, True),
-        (MeanLabels([TreeLabels(), PredictorLabels()]), False, True),
-        (MeanLabels([MeanLabels([TreeLabels()])]), False, False),
+        (MeanLabels([ModelLabels(), PredictorLabels()]), False, True),
+        (MeanLabels([MeanLabels([ModelLabels()])]), False, False),
     ],
 )
 def test_labellers_say_what_they_need(labeller: Labeller, condition: bool, predictor: bool) -> None:

@@ -1,0 +1,163 @@
+"""Predictors beside the trainer's own model: fitted to what the arms of a turn are trained on, and evaluated."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from matwheel.data.crystal import CrystalTable, FloatArray
+from matwheel.data.module import CrystalDataModule
+from matwheel.files import replaced_when_complete
+from matwheel.flywheel.arms import ArmName
+from matwheel.flywheel.fingerprint import describe
+from matwheel.flywheel.ledger import StageResult
+from matwheel.flywheel.names import fitted_stage
+from matwheel.flywheel.stages import predict_crystals
+from matwheel.metrics.errors import prediction_errors
+from matwheel.predictors.predictor import Fitted, Fitting, Labelled, Predictor
+from matwheel.writers import PREDICTIONS
+
+if TYPE_CHECKING:
+    from matwheel.flywheel.turn import Mixture, Turn
+
+_NAME = re.compile(r"[\w.+-]+( [\w.+-]+)*")
+
+
+class Fits:
+    """The predictors of one turn. Each is fitted when it is first asked for, unless an earlier run finished it.
+
+    Args:
+        turn: Has the crystals that arms are trained on, and trains the trainer's own model.
+    """
+
+    def __init__(self, turn: Turn) -> None:
+        self._turn = turn
+        self._mixtures: dict[ArmName, Mixture] = {}
+        self._fitted: dict[tuple[str, ArmName], Fitted] = {}
+
+    def mixture(self, arm: ArmName) -> Mixture:
+        """What an arm is trained on."""
+        if arm not in self._mixtures:
+            self._mixtures[arm] = self._turn.mixture(arm)
+        return self._mixtures[arm]
+
+    def stage(self, predictor: Predictor, arm: ArmName) -> StageResult:
+        """Fit a predictor to what an arm is trained on, and evaluate it; leaves its predictions of the test rows."""
+        run, mixture = self._turn.run, self.mixture(arm)
+        inputs = {
+            **mixture.inputs,
+            **{f"part {part.name}": self.stage(part, arm).key for part in predictor.parts},
+            **{f"member {member}": self._turn.train(arm, member).stage.key for member in _members(predictor)},
+        }
+
+        def work(folder: Path, seed: int) -> dict[str, float]:
+            fitted = self._fit(predictor, arm, folder)
+            self._fitted[predictor.name, arm] = fitted
+            return evaluate(fitted, mixture.data, folder if run.is_first else None)
+
+        name = fitted_stage(arm, predictor.name, self._turn.suffix_of(arm))
+        config = {"predictor": describe(predictor), **mixture.config}
+        return run.stage(name, work, config, inputs, purpose=_PURPOSE, alone=not predictor.distributed)
+
+    def fitted(self, predictor: Predictor, arm: ArmName) -> Fitted:
+        """A predictor fitted to what an arm is trained on; all processes must ask together."""
+        if (predictor.name, arm) not in self._fitted:
+            stage = self.stage(predictor, arm)
+            # Another process fitted it, or another run: its folder has what the fit has left.
+            self._fitted.setdefault((predictor.name, arm), self._fit(predictor, arm, stage.folder))
+        return self._fitted[predictor.name, arm]
+
+    def _fit(self, predictor: Predictor, arm: ArmName, folder: Path) -> Fitted:
+        run = self._turn.run
+        context = Fitting(
+            seed=run.seed_for(_PURPOSE),
+            folder=folder,
+            trainers=run.trainers,
+            writes=run.is_first,
+            members=[self._member(arm, member) for member in _members(predictor)],
+            parts=[self.fitted(part, arm) for part in predictor.parts],
+        )
+        return fit(predictor, self.mixture(arm).data, context)
+
+    def _member(self, arm: ArmName, member: int) -> Fitted:
+        turn, checkpoint = self._turn, self._turn.train(arm, member).checkpoint
+
+        def predict(crystals: CrystalTable) -> FloatArray:
+            model, known = copy.deepcopy(turn.settings.model), turn.scenario.known
+            predicted: FloatArray = predict_crystals(model, [checkpoint], known, crystals, turn.run.trainers)[0]
+            return predicted
+
+        return predict
+
+
+_PURPOSE = "predictor"
+"""What seeds are derived from, as for the trainer's own model."""
+
+
+def fit(predictor: Predictor, data: CrystalDataModule, context: Fitting) -> Fitted:
+    """Fit a predictor to the training set of a data module, with its validation rows for choices."""
+    training, validation = data.training_table, data.table.take(data.val_rows)
+    weight = data.training_weight
+    return predictor.fit(
+        Labelled(training, training.properties[data.target], weight),
+        Labelled(validation, validation.properties[data.target], np.ones(len(validation))),
+        context,
+    )
+
+
+def evaluate(fitted: Fitted, data: CrystalDataModule, folder: Path | None) -> dict[str, float]:
+    """Errors of a predictor on validation and test rows.
+
+    Args:
+        fitted: The predictor.
+        data: Has the rows.
+        folder: Where to leave the predictions of the test rows; None for nowhere.
+    """
+    val, test = data.table.take(data.val_rows), data.table.take(data.test_rows)
+    of_val, of_test = fitted(val), fitted(test)
+    if folder is not None:
+        columns = {"id": test.ids, "prediction": of_test, "target": test.properties[data.target]}
+        with replaced_when_complete(folder / PREDICTIONS) as temporary:
+            pd.DataFrame(columns).to_csv(temporary, index=False)
+    errors = prediction_errors(test.properties[data.target], of_test)
+    return {
+        "val_mae": prediction_errors(val.properties[data.target], of_val).mae,
+        **{f"test_{name}": value for name, value in errors._asdict().items()},
+    }
+
+
+def check_predictors(predictors: Sequence[Predictor], taken: Collection[str]) -> None:
+    """Accept the predictors of a wheel.
+
+    Args:
+        predictors: Those in the results, and those that label; with parts.
+        taken: Names of other rows of results.
+
+    Raises:
+        ValueError: If a name cannot be that of a folder, or is that of two different predictors.
+    """
+    known: dict[str, Predictor] = {}
+    for predictor in _with_parts(predictors):
+        name = predictor.name
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"{name!r} cannot name a predictor: use words of letters, digits and . _ + -")
+        if name in taken:
+            raise ValueError(f"{name!r} is the name of other rows of results: give the predictor another name")
+        if describe(known.setdefault(fitted_stage("", name), predictor)) != describe(predictor):
+            raise ValueError(f"two different predictors have the name {name!r}: give one of them another name")
+
+
+def _with_parts(predictors: Sequence[Predictor]) -> Iterator[Predictor]:
+    for predictor in predictors:
+        yield predictor
+        yield from _with_parts(predictor.parts)
+
+
+def _members(predictor: Predictor) -> range:
+    return range(1, predictor.num_members + 1)
