@@ -9,7 +9,7 @@ from functools import cache
 import numpy as np
 from pymatgen.core import Element
 
-from matwheel.data.crystal import MAX_ATOMIC_NUMBER, Crystal, CrystalTable, FloatArray
+from matwheel.data.crystal import MAX_ATOMIC_NUMBER, CrystalTable, FloatArray
 from matwheel.metrics.composition import magpie_names, magpie_statistics
 
 _DENSITY_OF_DALTON = 1.66053906660  # g/cm^3 of 1 Da / A^3
@@ -59,37 +59,9 @@ class Cell(Features):
         return np.column_stack([volume / table.num_atoms, table.num_atoms, density, lengths])
 
 
-class Layer(Features):
-    """The layer of a two-dimensional crystal: what is left of the cell without its largest empty slab.
-
-    The slab is looked for between the planes of atoms along each of the three reciprocal vectors. Bulk crystals have a
-    largest slab as well, a thin one.
-    """
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """See `Features`."""
-        return "thickness (A)", "empty slab (A)", "area per atom (A^2)", "layer volume per atom (A^3)"
-
-    def compute(self, table: CrystalTable) -> FloatArray:
-        """See `Features`."""
-        rows = [_layer(crystal) for crystal in table]
-        return np.array(rows, dtype=np.float64).reshape(len(table), len(self.names))
-
-
 def joined(features: Sequence[Features], table: CrystalTable) -> FloatArray:
     """[n, sum of f], the features of several kinds side by side."""
     return np.column_stack([one.compute(table) for one in features])
-
-
-def _layer(crystal: Crystal) -> tuple[float, float, float, float]:
-    heights = 1 / np.linalg.norm(np.linalg.inv(crystal.lattice), axis=0)
-    ordered = np.sort(crystal.frac_coords, axis=0)
-    gaps = np.diff(ordered, axis=0, append=ordered[:1] + 1).max(axis=0) * heights
-    axis = int(gaps.argmax())
-    thickness = heights[axis] - gaps[axis]
-    area = crystal.volume / heights[axis] / crystal.num_atoms
-    return thickness, gaps[axis], area, thickness * area
 
 
 @cache
