@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-_OPTIONS = ("-c", "--config")
+_OPTIONS = ("-c", "--config", "--trainer.callbacks.predictors")
 _PACKAGE = Path(__file__).parent
 
 
@@ -40,7 +40,7 @@ def find_config(name: str) -> str:
 
 
 def with_shipped_configs(args: Sequence[str]) -> list[str]:
-    """Arguments of a command line in which the values of -c and --config are paths of files."""
+    """Arguments of a command line in which the values of options that name a config are paths of files."""
     found = []
     for previous, argument in zip(["", *args], args, strict=False):
         option, equals, value = argument.partition("=")

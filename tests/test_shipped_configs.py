@@ -20,6 +20,8 @@ def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_config_of_the_package_is_found_by_name(name: str) -> None:
     assert Path(FULL).is_file()
     assert find_config(name) == FULL
+    predictors = "--trainer.callbacks.predictors"
+    assert with_shipped_configs([predictors, "predictors/strong.yaml"])[1].endswith("configs/predictors/strong.yaml")
     assert with_shipped_configs(["fit", "-c", name, f"--config={name}", name]) == [
         "fit",
         "-c",

@@ -54,8 +54,9 @@ def magpie_statistics(table: CrystalTable) -> FloatArray:
     row, number = np.divmod(pairs, MAX_ATOMIC_NUMBER + 1)
     filled, first = np.unique(row, return_index=True)
     statistics = np.full((len(table), properties.shape[1], NUM_STATISTICS), np.nan)
+    shape = len(table), properties.shape[1] * NUM_STATISTICS
     if not len(filled):
-        return statistics.reshape(len(table), -1)
+        return statistics.reshape(shape)
 
     values = properties[number]
     segment = np.repeat(np.arange(len(filled)), np.diff([*first, len(row)]))
@@ -66,7 +67,7 @@ def magpie_statistics(table: CrystalTable) -> FloatArray:
     is_most_frequent = count == np.maximum.reduceat(count, first)[segment]
     mode = np.minimum.reduceat(np.where(is_most_frequent[:, None], values, np.inf), first)
     statistics[filled] = np.stack([lowest, highest, highest - lowest, mean, deviation, mode], axis=2)
-    return statistics.reshape(len(table), -1)
+    return statistics.reshape(shape)
 
 
 def magpie_names() -> tuple[str, ...]:

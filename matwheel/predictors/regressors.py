@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from sklearn.ensemble import ExtraTreesRegressor
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 from sklearn.impute import SimpleImputer
@@ -94,7 +96,8 @@ class GaussianProcess(Regressor):
         # Two standardised samples are about sqrt(2 f) apart.
         apart = np.sqrt(features.shape[1])
         shape = ConstantKernel(1.0, (1e-2, 1e2)) * Matern(apart, (0.1 * apart, 100 * apart), nu=1.5)
-        with _one_thread():
+        with _one_thread(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # a value at its bound is an answer
             found = GaussianProcessRegressor(shape + WhiteKernel(0.1, (1e-4, 10)), alpha=1e-8).fit(scaled, target)
             kernel, noise = found.kernel_.k1, found.kernel_.k2.noise_level
             process = GaussianProcessRegressor(kernel, alpha=noise / weight, optimizer=None).fit(scaled, target)

@@ -50,42 +50,27 @@ class MatminerFeatures(StoredFeatures):
         return np.array(_featurizer(type(self)).featurize(crystal.to_structure()), dtype=np.float64)
 
 
-class NeighbourContrast(MatminerFeatures):
-    """How much atoms differ from their neighbours in 22 properties of the elements.
+class Voronoi(MatminerFeatures):
+    """Structure features of Ward et al. (Phys. Rev. B 96, 024104, 2017), by Voronoi tessellation; 120 numbers.
 
-    Statistics over the sites of the difference to the Voronoi neighbours, weighted by the faces between them (Ward et
-    al., Phys. Rev. B 96, 024104, 2017).
+    How bond lengths and volumes vary over the sites, statistics over the sites of the difference to the neighbours in
+    22 properties of the elements, and the share of space that atoms of covalent radius fill. One class, since the
+    tessellation takes all the time and is shared.
     """
 
     @staticmethod
     def featurizer() -> Any:
         """See `MatminerFeatures`."""
-        from matminer.featurizers.structure import SiteStatsFingerprint
-
-        return SiteStatsFingerprint.from_preset("LocalPropertyDifference_ward-prb-2017")
-
-
-class Heterogeneity(MatminerFeatures):
-    """How bond lengths and Voronoi volumes vary over the sites (Ward et al. 2017)."""
-
-    @staticmethod
-    def featurizer() -> Any:
-        """See `MatminerFeatures`."""
-        from matminer.featurizers.structure import StructuralHeterogeneity
-
-        return StructuralHeterogeneity()
-
-
-class Packing(MatminerFeatures):
-    """Share of space that atoms of covalent radius fill, and the most that spheres of one size in their places can."""
-
-    @staticmethod
-    def featurizer() -> Any:
-        """See `MatminerFeatures`."""
         from matminer.featurizers.base import MultipleFeaturizer
-        from matminer.featurizers.structure import DensityFeatures, MaximumPackingEfficiency
+        from matminer.featurizers.structure import (
+            DensityFeatures,
+            SiteStatsFingerprint,
+            StructuralHeterogeneity,
+        )
 
-        return MultipleFeaturizer([DensityFeatures(["packing fraction"]), MaximumPackingEfficiency()])
+        contrast = SiteStatsFingerprint.from_preset("LocalPropertyDifference_ward-prb-2017")
+        density = DensityFeatures(["packing fraction"])
+        return MultipleFeaturizer([StructuralHeterogeneity(), contrast, density])
 
 
 class Symmetry(MatminerFeatures):

@@ -4,6 +4,7 @@ import pytest
 from matwheel.data.crystal import CrystalTable, FloatArray
 from matwheel.flywheel.agreement import LabelAgreement
 from matwheel.flywheel.labels import Teacher
+from matwheel.predictors.predictor import Fitted, Predictor
 from tests.models.toys import toy_crystals
 
 LABELLED = toy_crystals(50, seed=1).with_properties(dielectric=np.exp(np.linspace(-1, 1, 50)) * 10)
@@ -14,7 +15,11 @@ def _teacher(*members: list[float]) -> Teacher:
     def predict(crystals: CrystalTable) -> FloatArray:
         return np.array(members)
 
-    return Teacher("dielectric", LABELLED, predict, seed=0)
+    return Teacher("dielectric", LABELLED, predict, _no_model, seed=0)
+
+
+def _no_model(predictor: Predictor) -> Fitted:
+    raise AssertionError("nobody asked for another model")
 
 
 def _asked(*values: float) -> CrystalTable:

@@ -4,7 +4,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from matwheel import baselines
 from matwheel.data.crystal import CrystalTable, FloatArray
 from matwheel.flywheel.labels import (
     ConditionLabels,
@@ -16,6 +15,8 @@ from matwheel.flywheel.labels import (
     read_labels,
     write_labels,
 )
+from matwheel.predictors.median import Median
+from matwheel.predictors.predictor import Fitted, Predictor
 from tests.models.toys import toy_crystals
 
 
@@ -23,7 +24,10 @@ def _teacher(members: Callable[[CrystalTable], FloatArray] | None = None) -> Tea
     def refuse(crystals: CrystalTable) -> FloatArray:
         raise AssertionError("nobody asked the predictors")
 
-    return Teacher("dielectric", toy_crystals(20, seed=1), members or refuse, seed=3)
+    def fitted(predictor: Predictor) -> Fitted:
+        return lambda table: np.full(len(table), float(len(predictor.name)))
+
+    return Teacher("dielectric", toy_crystals(20, seed=1), members or refuse, fitted, seed=3)
 
 
 def test_condition_and_predictor() -> None:
@@ -36,15 +40,14 @@ def test_condition_and_predictor() -> None:
     np.testing.assert_allclose(MeanLabels().label(crystals, teacher), (asked + predicted) / 2)
 
 
-def test_trees_learn_from_the_labelled_crystals(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(baselines, "NUM_TREES", 20)
-    teacher = _teacher()
-    relabelled = ModelLabels().label(teacher.labelled, teacher)
-    # Trees grown to the end repeat what they were taught.
-    np.testing.assert_allclose(relabelled, teacher.labelled.properties["dielectric"], rtol=1e-4)
-    others = toy_crystals(6)
-    blank = others.with_properties(dielectric=np.full(6, np.nan))
-    np.testing.assert_array_equal(ModelLabels().label(others, teacher), ModelLabels().label(blank, teacher))
+def test_any_predictor_may_label() -> None:
+    crystals = toy_crystals(6)
+    np.testing.assert_array_equal(ModelLabels(Median()).label(crystals, _teacher()), [5.0] * 6)
+    assert [predictor.name for predictor in ModelLabels().predictors] == ["trees"]
+    assert [predictor.name for predictor in MeanLabels([ModelLabels(Median()), ModelLabels()]).predictors] == [
+        "dummy",
+        "trees",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,15 @@ def test_baselines_belong_to_every_predictor() -> None:
     assert all(item.arms[:2] == ["dummy", "trees"] for item in found)
 
 
+def test_the_round_is_that_of_the_trainers_own_model() -> None:
+    own = [replace(ROW, arm="F+G_F", round=round, val_mae=val_mae) for round, val_mae in ((1, 5.0), (2, 6.0))]
+    beside = [replace(row, predictor="GP", val_mae=7.0 - row.round) for row in own]
+    rows = [own[0], beside[0], own[1], beside[1]]
+    assert chosen_round(rows) == 1
+    by_predictor = compare([Measurement(row) for row in rows])
+    assert [[row.round for row in found.chosen] for found in by_predictor] == [[1], [2]]
+
+
 def test_what_takes_from_a_generator_is_compared_and_is_not_the_last_arm() -> None:
     reused = [replace(ROW, predictor="encoder", round=round, test_mae=4.0, val_mae=0.1) for round in (1, 2)]
     mixed = [replace(ROW, arm="F+G_F", round=round, val_mae=val_mae) for round, val_mae in ((1, 5.0), (2, 6.0))]

@@ -27,11 +27,14 @@ def test_columns_of_a_study_are_axes_but_not_sizes(tmp_path: Path) -> None:
     assert [run.name for run in folders.runs] == ["labelled=0.1"]
 
 
-def test_a_study_may_rename_predictors(tmp_path: Path) -> None:
-    rows = [replace(ROW, arm=arm, predictor="ensemble") for arm in ("trees", "F")]
-    study = write_study(tmp_path / "study", {}, rows)
-    names = [reference_name(measurement.row) for measurement in read_folders([study]).measurements]
-    assert names == ["trees", None]
+def test_arms_of_several_predictors_have_folders_of_their_own(tmp_path: Path) -> None:
+    folder = tmp_path / "stages" / "predictor-F_x_k-round-2-by-trees_on_all"
+    folder.mkdir(parents=True)
+    row = replace(ROW, arm="F x k", predictor="trees on all", round=2)
+    assert reference_name(row) is None
+    assert RunFolder(tmp_path, (row,)).predictions(row) == folder
+    own = replace(row, predictor="CGCNN")
+    assert RunFolder(tmp_path, (row,)).predictions(own) == tmp_path / "stages" / "predictor-F_x_k-round-2"
 
 
 def test_what_takes_from_a_generator_is_a_reference(tmp_path: Path) -> None:

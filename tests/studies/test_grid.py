@@ -5,12 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from matwheel.flywheel.results import COLUMNS
 from matwheel.studies.grid import Cell, Settings, expand
 
 CONFIG = Settings((Path("full.yaml"),))
 LABELS = st.from_regex(r"[A-Za-z0-9_.+-]{1,6}", fullmatch=True)
 AXES = st.dictionaries(
-    st.from_regex(r"[a-z]{1,6}", fullmatch=True),
+    st.from_regex(r"[a-z]{1,6}", fullmatch=True).filter(lambda axis: axis not in COLUMNS),
     st.lists(LABELS, min_size=1, max_size=3, unique=True),
     min_size=1,
     max_size=4,
@@ -76,6 +77,7 @@ def test_options_are_yaml(value: object) -> None:
         (CONFIG, {"a b": {"0": CONFIG}}, "'a b' cannot be the name of an axis"),
         (CONFIG, {"a": {"../x": CONFIG}}, r"'\.\./x' cannot name a value"),
         (CONFIG, {"n_real": {"0": CONFIG}}, "n_real is a column"),
+        (CONFIG, {"predictor": {"0": CONFIG}}, "predictor is a column of the results: give the axis another name"),
         (Settings(), {"a": {"0": Settings()}}, "a=0 has no config"),
         (CONFIG, {axis: {"0": Settings(options=(("x", 1),))} for axis in "ab"}, "axes a and b both set x"),
     ],

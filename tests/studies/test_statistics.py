@@ -14,11 +14,14 @@ CONTROL = [9.5, 12.0, 10.0, 9.0]
 BOTH = [9.0, 11.0, 10.5, 9.5]
 
 
-def _rows(fraction: str, arm: str, errors: list[float], round: int = 0, seed: int = 0) -> list[dict[str, object]]:
+def _rows(
+    fraction: str, arm: str, errors: list[float], round: int = 0, seed: int = 0, predictor: str = "CGCNN"
+) -> list[dict[str, object]]:
     same = {"labelled_fraction": fraction, "dataset": "d", "target": "t", "scenario": "full", "arm": arm}
     return [
         {
             **same,
+            "predictor": predictor,
             "round": round,
             "split": f"{split}",
             "seed": seed,
@@ -70,6 +73,30 @@ def test_a_learning_curve_has_statistics_at_each_point(results: pd.DataFrame) ->
     assert math.isnan(alone["vs_real_p"])
 
 
+def test_arms_are_compared_within_their_predictor(results: pd.DataFrame) -> None:
+    first = results[results["labelled_fraction"] == "0.1"]
+    process = [
+        *_rows("0.1", "F", [7.0, 8.0, 6.0, 7.0], predictor="GP"),
+        *_rows("0.1", "F x k", [6.0] * 4, round=1, predictor="GP"),
+        *_rows("0.1", "F+G_F", [5.0] * 4, round=1, predictor="GP"),
+        *_rows("0.1", "F+G_F", [4.0] * 4, round=1, predictor="alone"),
+    ]
+    reused = _rows("0.1", "F", [9.0, 9.0, 9.0, 9.0], round=1, predictor="encoder")
+    axes = ("labelled_fraction",)
+    table = statistics(pd.concat([first, pd.DataFrame([*process, *reused])]), axes)
+    own = table[table["predictor"].isin(["CGCNN", "trees"])].reset_index(drop=True)
+    pd.testing.assert_frame_equal(own, statistics(first, axes))
+    found = {(row.predictor, row.arm, row.round): row for row in table.itertuples()}
+    assert found["GP", "F+G_F", 1].vs_real == np.mean([-2.0, -3.0, -1.0, -2.0])
+    assert found["GP", "F+G_F", 1].vs_control == -1
+    assert math.isnan(found["GP", "F", 0].vs_real)
+    assert math.isnan(found["alone", "F+G_F", 1].vs_real)  # it was not fitted to real crystals alone
+    # What takes from a generator, and the baselines, are held against the trainer's own model.
+    assert found["encoder", "F", 1].vs_real == np.mean([9 - error for error in F])
+    assert found["encoder", "F", 1].vs_control == np.mean([9 - error for error in CONTROL])
+    assert found["CGCNN", "trees", 0].vs_real == np.mean([8 - error for error in F])
+
+
 def test_seeds_are_averaged_before_splits_are_compared(results: pd.DataFrame) -> None:
     first = results[results["labelled_fraction"] == "0.1"]
     second = first.assign(seed=1, test_mae=first["test_mae"] + 1)
@@ -91,6 +118,7 @@ def test_the_printed_table(results: pd.DataFrame) -> None:
     lines = [line.split() for line in blocks[0].splitlines()]
     assert lines[1] == [
         "arm",
+        "predictor",
         "round",
         "splits",
         "test",
@@ -106,8 +134,8 @@ def test_the_printed_table(results: pd.DataFrame) -> None:
         "p",
         "wins",
     ]
-    assert lines[4][:7] == ["F", "0", "4", "10.5", "+-", "1.3"]
-    assert lines[6][:7] == ["F+G_F", "1", "4", "10", "+-", "0.91", "-0.5"]
+    assert lines[4][:7] == ["F", "CGCNN", "0", "4", "10.5", "+-", "1.3"]
+    assert lines[6][:8] == ["F+G_F", "CGCNN", "1", "4", "10", "+-", "0.91", "-0.5"]
     assert lines[6][-1] == "2/4"
-    assert blocks[1].splitlines()[-1].split() == ["F+G_F", "1", "1", "3", "+2", "0/1"]
+    assert blocks[1].splitlines()[-1].split() == ["F+G_F", "CGCNN", "1", "1", "3", "+2", "0/1"]
     assert "nan" not in "".join(blocks)
