@@ -45,6 +45,13 @@ class Potential(ABC):
     def evaluate(self, crystals: Sequence[Crystal]) -> list[Outcome[EnergyPoint]]:
         """Energy, forces and virial of each crystal; what cannot be computed for one does not touch the others."""
 
+    def energies(self, crystals: Sequence[Crystal]) -> list[Outcome[float]]:
+        """eV, the energy of each cell."""
+        return [
+            Outcome(None, point.failure) if point.value is None else Outcome(point.value.energy)
+            for point in self.evaluate(crystals)
+        ]
+
     @abstractmethod
     def reference_energy(self, atomic_numbers: IntArray) -> float:
         """eV, what a sum over the atoms gives for a cell: the potential's own zero of each element."""
@@ -88,6 +95,21 @@ class CHGNet(Potential):
             )
         )
         return [next(points) if graph.value is not None else Outcome(None, graph.failure) for graph in graphs]
+
+    def energies(self, crystals: Sequence[Crystal]) -> list[Outcome[float]]:
+        """See `Potential`; takes a third of the time of `evaluate`."""
+        import torch
+
+        model = _load(self.version)
+        graphs = [_graph(model, crystal) for crystal in crystals]
+        good = [graph.value for graph in graphs if graph.value is not None]
+        with torch.inference_mode():
+            per_atom = model(good, task="e")["e"].tolist() if good else []
+        values = iter(per_atom)
+        return [
+            Outcome(None, graph.failure) if graph.value is None else Outcome(next(values) * crystal.num_atoms)
+            for graph, crystal in zip(graphs, crystals, strict=True)
+        ]
 
     def features(self, crystal: Crystal) -> FloatArray:
         """[64], what the network has made of a crystal before it becomes an energy: the mean over the atoms.
@@ -181,14 +203,14 @@ class _Energies:
     potential: Potential
 
     def __call__(self, crystals: Sequence[Crystal]) -> list[Outcome[float]]:
-        outcomes = self.potential.evaluate(crystals)
+        outcomes = self.potential.energies(crystals)
         return [self._relative(crystal, outcome) for crystal, outcome in zip(crystals, outcomes, strict=True)]
 
-    def _relative(self, crystal: Crystal, outcome: Outcome[EnergyPoint]) -> Outcome[float]:
+    def _relative(self, crystal: Crystal, outcome: Outcome[float]) -> Outcome[float]:
         if outcome.value is None:
-            return Outcome(None, outcome.failure)
+            return outcome
         zero = self.potential.reference_energy(crystal.atomic_numbers)
-        return Outcome((outcome.value.energy - zero) / crystal.num_atoms)
+        return Outcome((outcome.value - zero) / crystal.num_atoms)
 
 
 @lru_cache(maxsize=2)

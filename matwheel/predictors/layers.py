@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -61,21 +62,47 @@ class Layer(Features):
         return np.array(rows, dtype=np.float64).reshape(len(table), len(_NAMES))
 
 
-def _layer(crystal: Crystal, elements: ElementNumbers) -> list[float]:
-    """In the order of `_NAMES`."""
-    numbers, count = crystal.atomic_numbers, crystal.num_atoms
-    heights = 1 / np.linalg.norm(np.linalg.inv(crystal.lattice), axis=0)
+@dataclass(frozen=True)
+class Slab:
+    """Where the atoms of a layer are.
+
+    Attributes:
+        normal: [3], unit vector.
+        axis: Lattice vector that leaves the layer; the other two span it.
+        gap: A, the largest distance between planes of atoms along the normal.
+        thickness: A, of what is not the gap.
+        area: A^2, of the cell in the layer.
+        height: [n], A, of each atom above the lowest.
+    """
+
+    normal: FloatArray
+    axis: int
+    gap: float
+    thickness: float
+    area: float
+    height: FloatArray
+
+
+def find_slab(crystal: Crystal) -> Slab:
+    """Cut a crystal at its largest gap along one of the three reciprocal vectors."""
+    reciprocal = np.linalg.inv(crystal.lattice)
+    spacings = 1 / np.linalg.norm(reciprocal, axis=0)
     ordered = np.sort(crystal.frac_coords, axis=0)
     gaps = np.diff(ordered, axis=0, append=ordered[:1] + 1)
-    axis = int((gaps.max(axis=0) * heights).argmax())
-    last = int(gaps[:, axis].argmax())
-    gap = gaps[last, axis] * heights[axis]
-    area = crystal.volume / heights[axis]
-    lowest = ordered[(last + 1) % count, axis]
-    above = (crystal.frac_coords[:, axis] - lowest) % 1.0 * heights[axis]  # of the lowest atom, A
-    thickness = heights[axis] - gap
-    above = np.where(above > thickness + gap / 2, 0.0, above)  # the lowest atom itself, rounded
-    top, bottom = above > above.max() - _SURFACE, above < _SURFACE
+    axis = int((gaps.max(axis=0) * spacings).argmax())
+    spacing, last = spacings[axis], int(gaps[:, axis].argmax())
+    gap = gaps[last, axis] * spacing
+    lowest = ordered[(last + 1) % crystal.num_atoms, axis]
+    height = (crystal.frac_coords[:, axis] - lowest) % 1.0 * spacing
+    height = np.where(height > spacing - gap / 2, 0.0, height)  # the lowest atom itself, rounded
+    return Slab(reciprocal[:, axis] * spacing, axis, gap, spacing - gap, crystal.volume / spacing, height)
+
+
+def _layer(crystal: Crystal, elements: ElementNumbers) -> list[float]:
+    """In the order of `_NAMES`."""
+    numbers, count, slab = crystal.atomic_numbers, crystal.num_atoms, find_slab(crystal)
+    above, below, area = slab.height, slab.height.max() - slab.height, slab.area
+    top, bottom = below < _SURFACE, above < _SURFACE
     surface = top | bottom
 
     of_surfaces: list[float] = []
@@ -85,17 +112,16 @@ def _layer(crystal: Crystal, elements: ElementNumbers) -> list[float]:
 
     polarisability, ionisation = elements.polarisability[numbers], elements.ionisation_energy[numbers]
     reach = elements.van_der_waals_radius[numbers]
-    below = above.max() - above
     touching = max((reach - below).max(), 0.0) + max((reach - above).max(), 0.0)
     distance = below[:, None] + above[None] + _CONTACT * touching
     c6 = 1.5 * np.outer(polarisability, polarisability)
     c6 *= np.outer(ionisation, ionisation) / np.add.outer(ionisation, ionisation)
     london = float((np.pi / 2 * c6 / distance**4).sum() / area)
     return [
-        thickness,
-        gap,
+        slab.thickness,
+        slab.gap,
         area / count,
-        thickness * area / count,
+        slab.thickness * area / count,
         *of_surfaces,
         surface.sum() / 2 / area,
         polarisability[surface].sum() / 2 / area,

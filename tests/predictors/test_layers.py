@@ -6,13 +6,7 @@ from hypothesis import strategies as st
 from matwheel.data.crystal import Crystal, CrystalTable
 from matwheel.predictors.layers import Layer
 from tests.metrics.crystals import doubled, moved, table_of
-
-A = 2.46  # A, of graphene
-
-
-def graphene(vacuum: float = 20.0, number: int = 6) -> Crystal:
-    lattice = np.array([[A, 0, 0], [-A / 2, A * np.sqrt(3) / 2, 0], [0, 0, vacuum]])
-    return Crystal("graphene", lattice, np.array([[0, 0, 0.4], [1 / 3, 2 / 3, 0.4]]), np.array([number, number]))
+from tests.predictors.layers import A, graphene
 
 
 def slab(rng: np.random.Generator, vacuum: float = 15.0) -> Crystal:
