@@ -39,6 +39,7 @@ class Fits:
     def __init__(self, turn: Turn) -> None:
         self._turn = turn
         self._mixtures: dict[ArmName, Mixture] = {}
+        self._stages: dict[tuple[str, ArmName], StageResult] = {}
         self._fitted: dict[tuple[str, ArmName], Fitted] = {}
 
     def mixture(self, arm: ArmName) -> Mixture:
@@ -49,6 +50,11 @@ class Fits:
 
     def stage(self, predictor: Predictor, arm: ArmName) -> StageResult:
         """Fit a predictor to what an arm is trained on, and evaluate it; leaves its predictions of the test rows."""
+        if (predictor.name, arm) not in self._stages:
+            self._stages[predictor.name, arm] = self._run_stage(predictor, arm)
+        return self._stages[predictor.name, arm]
+
+    def _run_stage(self, predictor: Predictor, arm: ArmName) -> StageResult:
         run, mixture = self._turn.run, self.mixture(arm)
         inputs = {
             **mixture.inputs,
@@ -66,11 +72,11 @@ class Fits:
         return run.stage(name, work, config, inputs, purpose=_PURPOSE, alone=not predictor.distributed)
 
     def fitted(self, predictor: Predictor, arm: ArmName) -> Fitted:
-        """A predictor fitted to what an arm is trained on; all processes must ask together."""
+        """A predictor, after its `stage`, fitted to what an arm is trained on."""
         if (predictor.name, arm) not in self._fitted:
-            stage = self.stage(predictor, arm)
             # Another process fitted it, or another run: its folder has what the fit has left.
-            self._fitted.setdefault((predictor.name, arm), self._fit(predictor, arm, stage.folder))
+            folder = self._stages[predictor.name, arm].folder
+            self._fitted[predictor.name, arm] = self._fit(predictor, arm, folder)
         return self._fitted[predictor.name, arm]
 
     def _fit(self, predictor: Predictor, arm: ArmName, folder: Path) -> Fitted:
