@@ -17,6 +17,7 @@ from matwheel.files import replaced_when_complete
 from matwheel.flywheel.arms import ArmName
 from matwheel.flywheel.fingerprint import describe
 from matwheel.flywheel.ledger import StageResult
+from matwheel.flywheel.mixtures import Mixture
 from matwheel.flywheel.names import fitted_stage
 from matwheel.flywheel.stages import predict_crystals
 from matwheel.metrics.errors import prediction_errors
@@ -24,7 +25,7 @@ from matwheel.predictors.predictor import Fitted, Fitting, Labelled, Predictor
 from matwheel.writers import PREDICTIONS
 
 if TYPE_CHECKING:
-    from matwheel.flywheel.turn import Mixture, Turn
+    from matwheel.flywheel.turn import Turn
 
 _NAME = re.compile(r"[\w.+-]+( [\w.+-]+)*")
 
