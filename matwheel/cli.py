@@ -31,7 +31,9 @@ import matwheel.flywheel.substitution
 import matwheel.flywheel.verifier
 import matwheel.models.latent_prior
 import matwheel.models.predictor
+import matwheel.predictors.bonds
 import matwheel.predictors.ensemble
+import matwheel.predictors.layer_binding
 import matwheel.predictors.stack
 import matwheel.predictors.structure_features  # noqa: F401
 from matwheel.data.conditions import ConditionDataModule

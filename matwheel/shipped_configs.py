@@ -28,7 +28,7 @@ def find_config(name: str) -> str:
     Raises:
         ValueError: If there is no such file either; lists those of the package.
     """
-    if Path(name).exists() or not name.endswith((".yaml", ".yml")):
+    if not name.endswith((".yaml", ".yml")) or Path(name).exists():
         return name
     parts = PurePosixPath(name.removeprefix("configs/"))
     known = sorted(path.relative_to(configs_folder()).as_posix() for path in configs_folder().glob("*/*.yaml"))

@@ -172,6 +172,20 @@ def test_flywheel(config: Path, small_data: list[str], capsys: pytest.CaptureFix
     assert ("S+G_S" if config.stem == "semi" else "F+G_F") in capsys.readouterr().out
 
 
+@pytest.mark.slow
+def test_strong_predictors(small_data: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MATWHEEL_CACHE", str(Path.cwd() / "cache"))
+    options = {**SMALL_WHEEL, "arms": '["F"]', "baselines": "[]", "predictors": "predictors/strong.yaml"}
+    given = [part for name, value in options.items() for part in (f"--trainer.callbacks.{name}", str(value))]
+    main([*_args("fit", CONFIGS / "flywheel" / "full.yaml"), *small_data, *SHORT, *given, "--name", "strong"])
+    results = pd.read_csv("runs/strong/results.csv")
+    assert results["predictor"].tolist() == ["CGCNN", "ensemble", "trees on structure", "GP", "SVR", "stack"]
+    stages = {path.parent.name: path.read_text() for path in Path("runs/strong/stages").glob("*/stage.json")}
+    main(["fit", "-c", "runs/strong/version_0/config.yaml"])
+    again = {path.parent.name: path.read_text() for path in Path("runs/strong/stages").glob("*/stage.json")}
+    assert again == stages  # the saved config means the same predictors
+
+
 def test_the_semi_supervised_wheel_has_the_networks_and_schedules_of_the_full_one() -> None:
     full, semi = (yaml.safe_load((CONFIGS / "flywheel" / f"{name}.yaml").read_text()) for name in ("full", "semi"))
     assert semi["data"]["init_args"].pop("labelled_fraction") == 0.1

@@ -43,7 +43,7 @@ def test_nothing_else_is_found(name: str) -> None:
         find_config(name)
 
 
-@pytest.mark.parametrize("text", ["", "flywheel", "{trainer: {max_epochs: 1}}"])
+@pytest.mark.parametrize("text", ["", "flywheel", "{trainer: {max_epochs: 1}}", f"[{'A, ' * 999}]"])
 def test_what_is_no_name_of_a_file_is_left_to_the_parser(text: str) -> None:
     assert find_config(text) == text
 

@@ -11,9 +11,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from matwheel import baselines, fit
+from matwheel import fit
 from matwheel.data.module import CrystalDataModule
 from matwheel.data.splits import FileSplit
+from matwheel.flywheel.fits import fit as fit_predictor
+from matwheel.flywheel.references import BASELINES
+from matwheel.flywheel.trainers import StageTrainers
+from matwheel.predictors.predictor import Fitting
 
 HERE = Path(__file__).parent
 CONFIG = "configs/predictor/cgcnn.yaml"
@@ -30,16 +34,12 @@ def reference_rows(data_dir: Path, dataset: str, split: FileSplit) -> list[dict]
     data = CrystalDataModule(dataset, data_dir=data_dir, split=split)
     data.prepare_data()
     data.setup("fit")
-    target, features = data.table.properties[data.target], baselines.featurise(data.table)
+    target, context = data.table.properties[data.target], Fitting(split.index, HERE, StageTrainers())
     train, val, test = data.train_rows, data.val_rows, data.test_rows
     rows = []
-    for name in ("dummy", "trees"):
-        start, predicted = time.perf_counter(), np.full(len(target), np.nan)
-        others = np.concatenate([val, test])
-        if name == "dummy":
-            predicted[others] = baselines.predict_dummy(target[train], len(others))
-        else:
-            predicted[others] = baselines.predict_trees(features[train], target[train], features[others], split.index)
+    for name, predictor in BASELINES.items():
+        start = time.perf_counter()
+        predicted = fit_predictor(predictor, data, context)(data.table)
         val_mae = np.abs(predicted[val] - target[val]).mean()
         seconds = time.perf_counter() - start
         rows.append(

@@ -17,6 +17,7 @@ from matwheel.files import replaced_when_complete
 from matwheel.flywheel.arms import ArmName
 from matwheel.flywheel.fingerprint import describe
 from matwheel.flywheel.ledger import StageResult
+from matwheel.flywheel.mixtures import Mixture
 from matwheel.flywheel.names import fitted_stage
 from matwheel.flywheel.stages import predict_crystals
 from matwheel.metrics.errors import prediction_errors
@@ -24,7 +25,7 @@ from matwheel.predictors.predictor import Fitted, Fitting, Labelled, Predictor
 from matwheel.writers import PREDICTIONS
 
 if TYPE_CHECKING:
-    from matwheel.flywheel.turn import Mixture, Turn
+    from matwheel.flywheel.turn import Turn
 
 _NAME = re.compile(r"[\w.+-]+( [\w.+-]+)*")
 
@@ -39,6 +40,7 @@ class Fits:
     def __init__(self, turn: Turn) -> None:
         self._turn = turn
         self._mixtures: dict[ArmName, Mixture] = {}
+        self._stages: dict[tuple[str, ArmName], StageResult] = {}
         self._fitted: dict[tuple[str, ArmName], Fitted] = {}
 
     def mixture(self, arm: ArmName) -> Mixture:
@@ -49,6 +51,11 @@ class Fits:
 
     def stage(self, predictor: Predictor, arm: ArmName) -> StageResult:
         """Fit a predictor to what an arm is trained on, and evaluate it; leaves its predictions of the test rows."""
+        if (predictor.name, arm) not in self._stages:
+            self._stages[predictor.name, arm] = self._run_stage(predictor, arm)
+        return self._stages[predictor.name, arm]
+
+    def _run_stage(self, predictor: Predictor, arm: ArmName) -> StageResult:
         run, mixture = self._turn.run, self.mixture(arm)
         inputs = {
             **mixture.inputs,
@@ -66,11 +73,11 @@ class Fits:
         return run.stage(name, work, config, inputs, purpose=_PURPOSE, alone=not predictor.distributed)
 
     def fitted(self, predictor: Predictor, arm: ArmName) -> Fitted:
-        """A predictor fitted to what an arm is trained on; all processes must ask together."""
+        """A predictor, after its `stage`, fitted to what an arm is trained on."""
         if (predictor.name, arm) not in self._fitted:
-            stage = self.stage(predictor, arm)
             # Another process fitted it, or another run: its folder has what the fit has left.
-            self._fitted.setdefault((predictor.name, arm), self._fit(predictor, arm, stage.folder))
+            folder = self._stages[predictor.name, arm].folder
+            self._fitted[predictor.name, arm] = self._fit(predictor, arm, folder)
         return self._fitted[predictor.name, arm]
 
     def _fit(self, predictor: Predictor, arm: ArmName, folder: Path) -> Fitted:

@@ -25,6 +25,7 @@ from matwheel.flywheel.generation import (
 )
 from matwheel.flywheel.labels import Labeller, Teacher, read_labels, write_labels
 from matwheel.flywheel.ledger import StageResult
+from matwheel.flywheel.mixtures import LabelledCrystals, Mixture, TrainedArm
 from matwheel.flywheel.names import predictor_stage, reuse_stage, round_suffix
 from matwheel.flywheel.references import Reuse, encoder_predictor, latents_predictor
 from matwheel.flywheel.run import Run
@@ -74,60 +75,6 @@ class TurnSettings:
     continue_generator: bool
     keep_crystals: bool
     last_arm: ArmName
-
-
-@dataclass(frozen=True)
-class LabelledCrystals:
-    """Synthetic crystals.
-
-    Attributes:
-        table: The crystals; their target is their label.
-        key: Identity of crystals and labels.
-    """
-
-    table: CrystalTable
-    key: str
-
-
-@dataclass(frozen=True)
-class Mixture:
-    """What one predictor is trained on.
-
-    Attributes:
-        data: The training set, with the rows to validate and test on.
-        n_real: Real training crystals, repeats counted.
-        n_synthetic: Synthetic training crystals, now or in the training it starts from.
-        config: Settings of the mixture.
-        inputs: Keys of what it was made of.
-        start: Weights to start from; the untrained ones by default.
-    """
-
-    data: CrystalDataModule
-    n_real: int
-    n_synthetic: int
-    config: dict[str, Json]
-    inputs: dict[str, str]
-    start: Path | None = None
-
-
-@dataclass(frozen=True)
-class TrainedArm:
-    """A trained predictor.
-
-    Attributes:
-        stage: What its training left.
-        n_real: See `Mixture`.
-        n_synthetic: See `Mixture`.
-    """
-
-    stage: StageResult
-    n_real: int
-    n_synthetic: int
-
-    @property
-    def checkpoint(self) -> Path:
-        """Its best weights."""
-        return self.stage.folder / BEST
 
 
 class Turn:

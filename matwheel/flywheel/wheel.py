@@ -13,12 +13,13 @@ from matwheel.data.crystal import CrystalTable
 from matwheel.flywheel.arms import ArmName, Labels, Scenario
 from matwheel.flywheel.filters import NoCrystalLeftError
 from matwheel.flywheel.fits import check_predictors, evaluate, fit
+from matwheel.flywheel.mixtures import LabelledCrystals
 from matwheel.flywheel.names import BASELINE
 from matwheel.flywheel.references import BASELINES, REUSED, Baseline, Reuse
 from matwheel.flywheel.results import ResultRow, write_results
 from matwheel.flywheel.rounds import RoundRow, best_round, is_exhausted, write_rounds
 from matwheel.flywheel.run import Run
-from matwheel.flywheel.turn import LabelledCrystals, Turn, TurnSettings
+from matwheel.flywheel.turn import Turn, TurnSettings
 from matwheel.metrics.drift import SetStatistics, set_statistics
 from matwheel.models.checkpoints import load_weights
 from matwheel.predictors.predictor import Fitting, Predictor

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
@@ -54,9 +53,8 @@ def magpie_statistics(table: CrystalTable) -> FloatArray:
     row, number = np.divmod(pairs, MAX_ATOMIC_NUMBER + 1)
     filled, first = np.unique(row, return_index=True)
     statistics = np.full((len(table), properties.shape[1], NUM_STATISTICS), np.nan)
-    shape = len(table), properties.shape[1] * NUM_STATISTICS
     if not len(filled):
-        return statistics.reshape(shape)
+        return statistics.reshape(len(table), -1)
 
     values = properties[number]
     segment = np.repeat(np.arange(len(filled)), np.diff([*first, len(row)]))
@@ -67,27 +65,16 @@ def magpie_statistics(table: CrystalTable) -> FloatArray:
     is_most_frequent = count == np.maximum.reduceat(count, first)[segment]
     mode = np.minimum.reduceat(np.where(is_most_frequent[:, None], values, np.inf), first)
     statistics[filled] = np.stack([lowest, highest, highest - lowest, mean, deviation, mode], axis=2)
-    return statistics.reshape(shape)
-
-
-def magpie_names() -> tuple[str, ...]:
-    """[132], names of `magpie_statistics`."""
-    return tuple(_magpie().feature_labels())
-
-
-@lru_cache(maxsize=1)
-def _magpie() -> Any:
-    from matminer.featurizers.composition import ElementProperty  # takes seconds to import
-
-    return ElementProperty.from_preset("magpie", impute_nan=False)
+    return statistics.reshape(len(table), -1)
 
 
 @lru_cache(maxsize=1)
 def _element_properties() -> FloatArray:
     """[101, 22], by atomic number."""
+    from matminer.featurizers.composition import ElementProperty  # takes seconds to import
     from pymatgen.core.periodic_table import Element
 
-    magpie = _magpie()
+    magpie = ElementProperty.from_preset("magpie", impute_nan=False)
     properties = np.full((MAX_ATOMIC_NUMBER + 1, len(magpie.features)), np.nan)
     for number in range(1, MAX_ATOMIC_NUMBER + 1):
         element = Element.from_Z(number)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from functools import cache
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
-from pymatgen.core import Element
+import pymatgen.core as pmg
 
-from matwheel.data.crystal import MAX_ATOMIC_NUMBER, CrystalTable, FloatArray
-from matwheel.metrics.composition import magpie_names, magpie_statistics
+from matwheel.data.crystal import CrystalTable, FloatArray, IntArray
 
 _DENSITY_OF_DALTON = 1.66053906660  # g/cm^3 of 1 Da / A^3
 
@@ -29,16 +29,21 @@ class Features(ABC):
 
 
 class Composition(Features):
-    """132 Magpie statistics of the elements, see `magpie_statistics`."""
+    """132 Magpie statistics of the elements (Ward et al., npj Comput. Mater. 2, 16028, 2016), by matminer.
+
+    `matwheel.metrics.composition.magpie_statistics` is the same up to rounding. But where trees cut may hang on the
+    last bit, and the numbers of the tree baseline are those of matminer's sums.
+    """
 
     @property
     def names(self) -> tuple[str, ...]:
         """See `Features`."""
-        return magpie_names()
+        return tuple(_magpie().feature_labels())
 
     def compute(self, table: CrystalTable) -> FloatArray:
         """See `Features`."""
-        return magpie_statistics(table)
+        rows = [_statistics(_counts(crystal.atomic_numbers)) for crystal in table]
+        return np.array(rows, dtype=np.float64).reshape(len(table), len(self.names))
 
 
 class Cell(Features):
@@ -52,9 +57,8 @@ class Cell(Features):
     def compute(self, table: CrystalTable) -> FloatArray:
         """See `Features`."""
         volume = np.abs(np.linalg.det(table.lattices))
-        owner = np.repeat(np.arange(len(table)), table.num_atoms)
-        mass = np.bincount(owner, _masses()[table.atomic_numbers], minlength=len(table))
-        density = mass * _DENSITY_OF_DALTON / volume
+        weights = [float(_composition(_counts(crystal.atomic_numbers)).weight) for crystal in table]
+        density = np.array(weights, dtype=np.float64) * _DENSITY_OF_DALTON / volume
         lengths = np.linalg.norm(table.lattices, axis=2)
         return np.column_stack([volume / table.num_atoms, table.num_atoms, density, lengths])
 
@@ -64,7 +68,23 @@ def joined(features: Sequence[Features], table: CrystalTable) -> FloatArray:
     return np.column_stack([one.compute(table) for one in features])
 
 
-@cache
-def _masses() -> FloatArray:
-    """[101], Da, by atomic number."""
-    return np.array([0.0, *(float(Element.from_Z(z).atomic_mass) for z in range(1, MAX_ATOMIC_NUMBER + 1))])
+def _counts(atomic_numbers: IntArray) -> tuple[tuple[int, int], ...]:
+    """Pairs of atomic number and count."""
+    numbers, counts = np.unique(atomic_numbers, return_counts=True)
+    return tuple(zip(numbers.tolist(), counts.tolist(), strict=True))
+
+
+def _composition(counts: tuple[tuple[int, int], ...]) -> pmg.Composition:
+    return pmg.Composition(dict(counts))
+
+
+@lru_cache(maxsize=100_000)
+def _statistics(counts: tuple[tuple[int, int], ...]) -> tuple[float, ...]:
+    return tuple(_magpie().featurize(_composition(counts)))
+
+
+@lru_cache(maxsize=1)
+def _magpie() -> Any:
+    from matminer.featurizers.composition import ElementProperty  # takes seconds to import
+
+    return ElementProperty.from_preset("magpie")

@@ -132,7 +132,7 @@ class Comparison:
         chosen: list[ResultRow] = []
         for split, seed in dict.fromkeys((row.split, row.seed) for row in self.rows):
             run = [row for row in self.rows if (row.split, row.seed) == (split, seed)]
-            best = chosen_round(run)
+            best = chosen_round([row for row in run if row.predictor == self.setting.predictor])
             for arm in dict.fromkeys(row.arm for row in run):
                 rows = [row for row in run if row.arm == arm]
                 chosen.append(next((row for row in rows if row.round == best), rows[0]))

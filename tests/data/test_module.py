@@ -65,6 +65,7 @@ def test_synthetic_crystals_join_the_training_set_only(module):
     weight = torch.cat([b.weight for b in batches])
     assert len(target) == 13
     assert sorted(target[weight == 0.5].tolist()) == [100, 200, 300]
+    assert mixed.training_weight.tolist() == [1.0] * 10 + [0.5] * 3  # in the order of the training table
     assert rows_of(mixed.val_dataloader()) == module.val_rows.tolist()
     assert float(mixed.training_statistics().target.max()) == 300
     # The module it came from is unchanged.

@@ -144,6 +144,7 @@ def test_a_rerun_skips_everything_and_another_labeller_redoes_what_it_labels(fin
         "labels",
         "labels-true",
         "statistics",
+        "predictor-S-by-trees",
         *(f"predictor-{name}" for name in synthetic),
     }
 

@@ -107,6 +107,26 @@ def test_two_processes_agree_with_one(launcher: Launcher, scenario: ScenarioName
         assert maes[1][arm] == pytest.approx(mae, rel=REAL_TOLERANCE if arm in real else SYNTHETIC_TOLERANCE), arm
 
 
+def test_predictors_agree_with_one_process() -> None:
+    trees = {"class_path": "FeaturePredictor", "init_args": {"regressor": {"class_path": "Trees"}}}
+    stack = {"class_path": "Stack", "init_args": {"members": [{"class_path": "Ensemble"}, trees]}}
+    stack["init_args"]["members"][0]["init_args"] = {"num_members": 2}
+    labeller = {"class_path": "ModelLabels", "init_args": {"predictor": stack}}
+    options = {"predictors": json.dumps([trees, stack]), "labeller": json.dumps(labeller)}
+    command = _command("full", arms='["F", "F+G_F"]', baselines="[]", **options)
+    found = []
+    for run in (_on_two("lightning", command), [sys.executable, *MODULE, *command, "--trainer.devices", "1"]):
+        subprocess.run(run, check=True, timeout=900)
+        found.append({(row.predictor, row.arm): row.test_mae for row in read_results(RUN / "results.csv")})
+        assert not list(RUN.glob("stages/*.partial-*"))
+        shutil.rmtree(RUN)
+    two, one = found
+    assert list(two) == [(name, arm) for name in ("CGCNN", "trees", "stack") for arm in ("F", "F+G_F")]
+    assert two["trees", "F"] == one["trees", "F"]  # no network takes part
+    for (name, arm), mae in one.items():
+        assert two[name, arm] == pytest.approx(mae, rel=REAL_TOLERANCE if arm == "F" else SYNTHETIC_TOLERANCE)
+
+
 @pytest.mark.parametrize("launcher", ["lightning", "torchrun"])
 def test_a_process_that_dies_takes_the_run_down_and_the_rerun_continues(launcher: Launcher) -> None:
     wheel = _command(

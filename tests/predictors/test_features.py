@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from matwheel.data.crystal import Crystal, CrystalTable, wrap
 from matwheel.metrics.composition import magpie_statistics
-from matwheel.predictors.features import Cell, Composition, Features, Layer, joined
+from matwheel.predictors.features import Cell, Composition, Features, joined
+from matwheel.predictors.layers import Layer
 
 KINDS = [Composition(), Cell(), Layer()]
 SITES = np.array([[0.0, 0, 0], [0.5, 0.5, 0.5]])
@@ -40,7 +41,7 @@ def test_features_of_known_crystals(salts: CrystalTable) -> None:
     np.testing.assert_allclose(features[0], features[1])
     np.testing.assert_allclose(features[0, :132], features[2, :132])
     assert not np.allclose(features[0, :132], features[3, :132])
-    np.testing.assert_array_equal(features[:, :132], magpie_statistics(salts))
+    np.testing.assert_allclose(features[:, :132], magpie_statistics(salts), rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: type(kind).__name__)
@@ -69,10 +70,10 @@ def test_a_layer_is_measured_wherever_it_lies(
     order = np.roll(np.arange(3), axis)
     turned = replace(slab, lattice=slab.lattice[order], frac_coords=slab.frac_coords[:, order])
     expected = [[thickness, vacuum, 4.5, thickness * 4.5]]
-    np.testing.assert_allclose(Layer().compute(CrystalTable.from_crystals([turned])), expected, rtol=1e-6)
+    np.testing.assert_allclose(Layer().compute(CrystalTable.from_crystals([turned]))[:, :4], expected, rtol=1e-6)
 
 
 def test_a_plane_has_no_thickness(salts: CrystalTable) -> None:
     graphene = Crystal("C", np.diag([2.46, 4.26, 20.0]), np.array([[0, 0, 0.5], [0.5, 0.5, 0.5]]), np.array([6, 6]))
     np.testing.assert_allclose(Layer().compute(CrystalTable.from_crystals([graphene]))[0, [0, 3]], 0, atol=1e-9)
-    assert (Layer().compute(salts) > 0).all()  # bulk crystals have one as well
+    assert (Layer().compute(salts)[:, :4] > 0).all()  # bulk crystals have one as well

@@ -10,7 +10,7 @@ from matwheel.studies.sharing import leaders, take_stages
 from tests.e2e.toy_wheel import ledger, spin
 from tests.small_data import write_small_table
 
-LABELS = {"split": ["0", "1"], "ratio": ["0.5", "1", "2"], "predictor": ["a", "b"]}
+LABELS = {"split": ["0", "1"], "ratio": ["0.5", "1", "2"], "model": ["a", "b"]}
 CONFIG = Settings((Path("full.yaml"),))
 
 
