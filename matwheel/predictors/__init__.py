@@ -1,0 +1,1 @@
+"""Predictors beside the trainer's own model, which the wheel trains in every arm."""

@@ -1,0 +1,77 @@
+"""What a predictor is: labelled crystals in, a function from crystals to a property out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from matwheel.data.crystal import CrystalTable, FloatArray
+
+if TYPE_CHECKING:
+    from matwheel.flywheel.trainers import StageTrainers
+
+Fitted = Callable[[CrystalTable], FloatArray]
+"""Predicts a property: n crystals -> [n], user's units. Deterministic, and blind to the crystals' own properties."""
+
+
+class Labelled(NamedTuple):
+    """What a predictor learns from, or is chosen on.
+
+    Attributes:
+        table: n crystals; repeats are allowed.
+        target: [n], user's units.
+        weight: [n], of each crystal in the loss: 1 for a real one, synthetic ones may have less.
+    """
+
+    table: CrystalTable
+    target: FloatArray
+    weight: FloatArray
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """What a fit may use beside the data.
+
+    Attributes:
+        seed: Of whatever is random; the same for every arm.
+        folder: Where files may be left. After an interruption the next attempt finds in it what this one wrote.
+        trainers: Make trainers of networks, on the hardware that the wheel runs on.
+        members: The trainer's own model, fitted to the same crystals under as many seeds as the predictor's
+            `num_members`.
+    """
+
+    seed: int
+    folder: Path
+    trainers: StageTrainers
+    members: Sequence[Fitted] = ()
+
+
+class Predictor(ABC):
+    """Learns a property from labelled crystals; a class named in YAML. Its attributes are settings and nothing else.
+
+    Attributes:
+        num_members: How many of the trainer's own models, fitted under different seeds, it needs.
+        distributed: Whether all processes must fit and predict together, as those that train networks must; else the
+            first process does it alone.
+    """
+
+    num_members: int = 0
+    distributed: bool = False
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """The column `predictor` of the results; no other predictor of the run has it."""
+
+    @abstractmethod
+    def fit(self, training: Labelled, validation: Labelled, context: Fitting) -> Fitted:
+        """Learn from labelled crystals; the predictor itself stays as it is.
+
+        Args:
+            training: What is learned from.
+            validation: For choices only, such as when to stop or which of several settings is best.
+            context: Seed, folder, hardware.
+        """
