@@ -20,7 +20,8 @@ BOND_CUTOFF = 3.0
 """A; pairs of bonds shorter than this form angles."""
 NUM_ELEMENTS = 94
 """Elements the potential knows: those up to plutonium."""
-_WIDTH = 64
+FEATURES = 64
+"""Of an atom, a bond or an angle."""
 _NUM_RADIAL = 31
 _NUM_FREQUENCIES = 15
 _ENVELOPE = 7  # `BesselBasis` counts as DimeNet's configurations do: the paper's exponent is 8
@@ -44,18 +45,18 @@ class CHGNet(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(NUM_ELEMENTS, _WIDTH)
+        self.embedding = nn.Embedding(NUM_ELEMENTS, FEATURES)
         self.far_basis = BesselBasis(_NUM_RADIAL, ATOM_CUTOFF, _ENVELOPE)
         self.near_basis = BesselBasis(_NUM_RADIAL, BOND_CUTOFF, _ENVELOPE)
         self.angle_basis = FourierBasis(_NUM_FREQUENCIES)
-        self.bond_embedding = nn.Linear(_NUM_RADIAL, _WIDTH, bias=False)
-        self.far_weight = nn.Linear(_NUM_RADIAL, _WIDTH, bias=False)
-        self.near_weight = nn.Linear(_NUM_RADIAL, _WIDTH, bias=False)
-        self.angle_embedding = nn.Linear(2 * _NUM_FREQUENCIES + 1, _WIDTH, bias=False)
+        self.bond_embedding = nn.Linear(_NUM_RADIAL, FEATURES, bias=False)
+        self.far_weight = nn.Linear(_NUM_RADIAL, FEATURES, bias=False)
+        self.near_weight = nn.Linear(_NUM_RADIAL, FEATURES, bias=False)
+        self.angle_embedding = nn.Linear(2 * _NUM_FREQUENCIES + 1, FEATURES, bias=False)
         self.atom_convs = nn.ModuleList(Convolution(num_parts=3) for _ in range(4))
         self.bond_convs = nn.ModuleList(Convolution(num_parts=4) for _ in range(3))
         self.angle_updates = nn.ModuleList(GatedMLP(num_parts=4, num_layers=1) for _ in range(2))
-        self.norm = nn.LayerNorm(_WIDTH)
+        self.norm = nn.LayerNorm(FEATURES)
 
     def forward(self, batch: Batch) -> Float[Tensor, "atoms 64"]:
         """Features of the atoms.
@@ -195,7 +196,7 @@ class Convolution(nn.Module):
     def __init__(self, num_parts: int) -> None:
         super().__init__()
         self.message = GatedMLP(num_parts, num_layers=2)
-        self.out = nn.Linear(_WIDTH, _WIDTH, bias=False)
+        self.out = nn.Linear(FEATURES, FEATURES, bias=False)
 
     def forward(
         self,
@@ -222,8 +223,8 @@ class GatedMLP(nn.Module):
         super().__init__()
         self.core = Perceptron(num_parts, num_layers)
         self.gate = Perceptron(num_parts, num_layers)
-        self.core_norm = nn.LayerNorm(_WIDTH)
-        self.gate_norm = nn.LayerNorm(_WIDTH)
+        self.core_norm = nn.LayerNorm(FEATURES)
+        self.gate_norm = nn.LayerNorm(FEATURES)
 
     def forward(self, parts: Parts) -> Float[Tensor, "rows 64"]:
         """Apply to rows.
@@ -252,8 +253,8 @@ class Perceptron(nn.Module):
 
     def __init__(self, num_parts: int, num_layers: int) -> None:
         super().__init__()
-        self.first = nn.Linear(num_parts * _WIDTH, _WIDTH)
-        self.rest = nn.Sequential(nn.SiLU(), nn.Linear(_WIDTH, _WIDTH)) if num_layers == 2 else nn.Identity()
+        self.first = nn.Linear(num_parts * FEATURES, FEATURES)
+        self.rest = nn.Sequential(nn.SiLU(), nn.Linear(FEATURES, FEATURES)) if num_layers == 2 else nn.Identity()
 
 
 def _scale(cutoff: float) -> float:
