@@ -51,7 +51,7 @@ class LabelledDataModule(OtherCrystals):
         self.own = tuple(own)
         super().__init__(
             list(self.labels),
-            [_task(name, label) for name, labels in self.labels.items() for label in labels] + list(own),
+            _tasks(self.labels) + list(own),
             data_dir=known.data_dir,
             reduce_cells=known.reduce_cells,
             max_sites=known.max_sites,
@@ -73,6 +73,12 @@ class LabelledDataModule(OtherCrystals):
 
     def _read(self) -> LoadedTable:
         loaded = super()._read()
+        for task in _tasks(self.labels):
+            if not np.isfinite(loaded.table.properties[task]).any():
+                raise ValueError(
+                    f"no crystal with {task} is left to learn from without the formulas that are held out: take it out "
+                    "of the labels"
+                )
         if self._training is None:
             return loaded
         columns = {name: self._training.properties[name] for name in self.own}
@@ -83,7 +89,8 @@ class LabelledDataModule(OtherCrystals):
         missing = [label for label in self.labels[name] if label not in table.properties]
         if missing:
             raise ValueError(f"{name} has no property {missing[0]!r}: choose from {', '.join(table.properties)}")
-        return {_task(name, label): table.properties[label] for label in self.labels[name]}
+        labels = self.labels[name]
+        return dict(zip(_tasks({name: labels}), (table.properties[label] for label in labels), strict=True))
 
 
 @dataclass(frozen=True)
@@ -135,5 +142,5 @@ class PredictorPretraining:
         return started
 
 
-def _task(dataset: str, label: str) -> str:
-    return f"{Path(dataset).name}:{label}"
+def _tasks(labels: Mapping[str, Sequence[str]]) -> list[str]:
+    return [f"{Path(dataset).name}:{label}" for dataset, properties in labels.items() for label in properties]
