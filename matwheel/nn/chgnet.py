@@ -31,7 +31,7 @@ Parts = list[tuple[Tensor, Tensor | None]]
 """Features of atoms, bonds or angles [n, 64] with the one of them that each row takes; None for all in order."""
 
 
-class CHGNet(nn.Module):
+class CHGNetFeatures(nn.Module):
     """Atom features of CHGNet (Deng et al., Nat. Mach. Intell. 5, 1031, 2023, arXiv 2302.14231).
 
     Atoms, bonds and angles have features that update each other: four convolutions over atoms, between them three over

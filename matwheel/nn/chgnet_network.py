@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch_geometric.data import Batch
 
-from matwheel.nn.chgnet import FEATURES, CHGNet
+from matwheel.nn.chgnet import FEATURES, CHGNetFeatures
 from matwheel.nn.chgnet_weights import Version, load_pretrained
 from matwheel.nn.dropout import SeededDropout
 from matwheel.nn.mlp import mlp
@@ -33,7 +33,7 @@ class CHGNetNetwork(TransferNetwork):
 
     def __init__(self, weights: Version | None = "0.3.0", hidden_dim: int = 128, dropout: float = 0.0) -> None:
         super().__init__()
-        self.potential = CHGNet()
+        self.potential = CHGNetFeatures()
         self.dropout = SeededDropout(dropout)
         self.head = mlp(2 * FEATURES, hidden_dim, 1, 1)
         if weights is not None:

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from matwheel.nn.chgnet import CHGNet
+from matwheel.nn.chgnet import CHGNetFeatures
 
 Version = Literal["0.3.0", "r2scan"]
 _FILES: dict[Version, str] = {
@@ -40,7 +40,7 @@ _UNUSED = ("composition_model.", "site_wise.", "mlp.", "angle_updates.2.")
 """For energies and magnetic moments, and an update that nothing reads."""
 
 
-def load_pretrained(network: CHGNet, version: Version) -> None:
+def load_pretrained(network: CHGNetFeatures, version: Version) -> None:
     """Give a network the weights that the package ships.
 
     Nothing in the file is executed, and the package itself is not imported.

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from matwheel.data.catalogue import load
 from matwheel.data.crystal import Crystal, CrystalTable, wrap
 from matwheel.nn import chgnet_weights
-from matwheel.nn.chgnet import FEATURES, CHGNet
+from matwheel.nn.chgnet import FEATURES, CHGNetFeatures
 from matwheel.nn.chgnet_network import CHGNetNetwork
 from matwheel.nn.chgnet_weights import load_pretrained
 from tests.nn.crystals import batch_of, isolated_atom, random_crystals, rotation, single, supercell
@@ -43,7 +43,7 @@ def test_features_and_energies_are_those_of_the_package(version: chgnet_weights.
     graphs = [package.graph_converter(crystal.to_structure()) for crystal in table]
     theirs = package(graphs, task="e", return_crystal_feas=True)
 
-    network = CHGNet()
+    network = CHGNetFeatures()
     load_pretrained(network, version)
     batch = batch_of(table)
     with torch.no_grad():
@@ -57,7 +57,7 @@ def test_features_and_energies_are_those_of_the_package(version: chgnet_weights.
 
 def test_weights_are_loaded_whole_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match=r"no weights of CHGNet '0.2.0': choose 0.3.0 or r2scan"):
-        load_pretrained(CHGNet(), "0.2.0")  # type: ignore[arg-type]
+        load_pretrained(CHGNetFeatures(), "0.2.0")  # type: ignore[arg-type]
     monkeypatch.setattr(chgnet_weights, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"pip install \"matwheel\[potentials\]\""):
         CHGNetNetwork()
@@ -131,4 +131,4 @@ def test_an_unknown_element_is_named() -> None:
     table = crystals([2])
     table.atomic_numbers[1] = 95
     with pytest.raises(ValueError, match=r"elements up to number 94, not 95: leave out the crystals"):
-        CHGNet()(batch_of(table))
+        CHGNetFeatures()(batch_of(table))
