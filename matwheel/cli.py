@@ -30,7 +30,9 @@ import matwheel.flywheel.callback
 import matwheel.flywheel.substitution
 import matwheel.flywheel.verifier
 import matwheel.models.latent_prior
-import matwheel.models.predictor  # noqa: F401
+import matwheel.models.predictor
+import matwheel.nn.chgnet_network
+import matwheel.predictors.network  # noqa: F401
 from matwheel.data.conditions import ConditionDataModule
 from matwheel.data.module import CrystalDataModule
 from matwheel.files import RUNS, write_text_atomically

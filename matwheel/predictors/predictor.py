@@ -37,16 +37,22 @@ class Fitting:
 
     Attributes:
         seed: Of whatever is random; the same for every arm.
-        folder: Where files may be left. After an interruption the next attempt finds in it what this one wrote.
+        folder: Where files may be left. The next attempt after an interruption finds them, and so does a later fit to
+            the same crystals, which should cost little then. What was fitted neither reads nor writes there: the folder
+            may be renamed when `fit` has returned.
         trainers: Make trainers of networks, on the hardware that the wheel runs on.
+        writes: Whether this process may write files: one of all.
         members: The trainer's own model, fitted to the same crystals under as many seeds as the predictor's
             `num_members`.
+        parts: The predictor's `parts`, fitted to the same crystals.
     """
 
     seed: int
     folder: Path
     trainers: StageTrainers
+    writes: bool = True
     members: Sequence[Fitted] = ()
+    parts: Sequence[Fitted] = ()
 
 
 class Predictor(ABC):
@@ -54,11 +60,13 @@ class Predictor(ABC):
 
     Attributes:
         num_members: How many of the trainer's own models, fitted under different seeds, it needs.
+        parts: Other predictors that it needs; what is part of several is fitted once.
         distributed: Whether all processes must fit and predict together, as those that train networks must; else the
             first process does it alone.
     """
 
     num_members: int = 0
+    parts: Sequence[Predictor] = ()
     distributed: bool = False
 
     @property
