@@ -22,8 +22,8 @@ class CHGNetNetwork(TransferNetwork):
     other properties. A checkpoint holds all weights.
 
     Args:
-        weights: Which of the package's weights to start from, see `load_pretrained`; None for random ones, as the
-            control that tells what they are worth.
+        start: Which of the package's weights are taken when this network is made, see `load_pretrained`; None for
+            random ones, as in the control that tells what they are worth, or where a checkpoint follows.
         hidden_dim: Width of the readout's hidden layer.
         dropout: Of what the readout sees.
 
@@ -31,13 +31,13 @@ class CHGNetNetwork(TransferNetwork):
         ValueError: If weights are asked for and the package chgnet is not installed.
     """
 
-    def __init__(self, weights: Version | None = "0.3.0", hidden_dim: int = 128, dropout: float = 0.0) -> None:
+    def __init__(self, start: Version | None = "0.3.0", hidden_dim: int = 128, dropout: float = 0.0) -> None:
         super().__init__()
         self.potential = CHGNetFeatures()
         self.dropout = SeededDropout(dropout)
         self.head = mlp(2 * FEATURES, hidden_dim, 1, 1)
-        if weights is not None:
-            load_pretrained(self.potential, weights)
+        if start is not None:
+            load_pretrained(self.potential, start)
 
     @property
     def readout(self) -> nn.Module:

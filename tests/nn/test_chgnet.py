@@ -25,7 +25,7 @@ def crystals(num_atoms: list[int], seed: int = 0) -> CrystalTable:
 def network() -> CHGNetNetwork:
     """Random weights."""
     torch.manual_seed(0)
-    return CHGNetNetwork(weights=None, hidden_dim=16).eval()
+    return CHGNetNetwork(start=None, hidden_dim=16).eval()
 
 
 @pytest.mark.parametrize("version", ["0.3.0", "r2scan"])
@@ -102,7 +102,7 @@ def test_neighbours_are_found_beyond_those_of_the_batch(network: CHGNetNetwork) 
 
 def test_every_weight_learns_and_a_few_crystals_are_learned_by_heart() -> None:
     torch.manual_seed(0)
-    network = CHGNetNetwork(weights=None, hidden_dim=16)
+    network = CHGNetNetwork(start=None, hidden_dim=16)
     batch, target = batch_of(crystals([2, 3, 4, 3])), torch.tensor([-1.0, 0.5, 2.0, 0.0])
     optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
     for step in range(60):
@@ -116,7 +116,7 @@ def test_every_weight_learns_and_a_few_crystals_are_learned_by_heart() -> None:
 
 
 def test_dropout_follows_the_seeds_of_the_crystals() -> None:
-    network = CHGNetNetwork(weights=None, dropout=0.5).train()
+    network = CHGNetNetwork(start=None, dropout=0.5).train()
     batch = batch_of(crystals([2, 3]))
     batch.seed = torch.tensor([1, 2])
     assert torch.equal(network(batch), network(batch))

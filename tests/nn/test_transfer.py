@@ -14,7 +14,7 @@ from tests.nn.crystals import batch_of, random_crystals
 
 @pytest.mark.parametrize(
     "network",
-    [CGCNN(hidden_dim=8, head_dim=8), CHGNetNetwork(weights=None), EncoderNetwork(ToyEncoder(), hidden_dim=8)],
+    [CGCNN(hidden_dim=8, head_dim=8), CHGNetNetwork(start=None), EncoderNetwork(ToyEncoder(), hidden_dim=8)],
     ids=lambda network: type(network).__name__,
 )
 def test_the_readout_reads_what_the_body_represents(network: TransferNetwork) -> None:
