@@ -49,6 +49,10 @@ class LabelledDataModule(OtherCrystals):
     ) -> None:
         self.labels = {name: tuple(properties) for name, properties in labels.items() if name != known.dataset}
         self.own = tuple(own)
+        if not self.labels:
+            raise ValueError(
+                f"there is no data set to learn from first, other than {known.dataset}: name one in labels"
+            )
         super().__init__(
             list(self.labels),
             _tasks(self.labels) + list(own),
@@ -108,7 +112,7 @@ class PredictorPretraining:
     labels: Mapping[str, Sequence[str]] = field(default_factory=lambda: LABELS)
     own: Sequence[str] = ()
     fit: FitSettings = field(
-        default_factory=lambda: FitSettings(max_epochs=30, batch_size=32, gradient_clip_val=None, ema_decay=0.99)
+        default_factory=lambda: FitSettings(max_epochs=20, batch_size=64, gradient_clip_val=None, ema_decay=0.99)
     )
     learning_rate: float = 1e-3
 

@@ -38,7 +38,7 @@ class CHGNetFeatures(nn.Module):
     bonds, which see the angles they form, and two updates of angles. A bond is an edge of the periodic graph without
     its direction. What the package computes for energies only is left out, and so is its last update of angles, which
     nothing reads. Linear maps of concatenated features are applied by parts, to atoms once per atom and not once per
-    edge, which makes a step several times faster than the package's. No gradient flows to the geometry.
+    edge, which makes a step twice as fast as the package's. No gradient flows to the geometry.
 
     The graph is made here, and not taken from the batch, whose nearest neighbours need not hold everything within 6 A.
     """

@@ -83,7 +83,11 @@ def test_what_cannot_be_learned_is_named(tables: tuple[Path, Path], tmp_path: Pa
     known = make_known(tables[0])
     for name in ("poly_total", "density"):
         with pytest.raises(ValueError, match=rf"no further property '{name}' to learn from: choose from band_gap"):
-            LabelledDataModule({}, [name], known, 8)
+            LabelledDataModule({str(tables[1]): ["band_gap"]}, [name], known, 8)
+    with pytest.raises(
+        ValueError, match=r"no data set to learn from first, other than .*known.xyz: name one in labels"
+    ):
+        LabelledDataModule({known.dataset: ["band_gap"]}, (), known, 8)
     data = LabelledDataModule({str(tables[1]): ["density"]}, (), known, 8)
     with pytest.raises(ValueError, match=r"other.xyz has no property 'density': choose from poly_total, band_gap"):
         data.prepare_data()
