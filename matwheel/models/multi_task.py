@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch_geometric.data import Batch
+from torchmetrics import MeanMetric
 
 from matwheel.checkpoint_file import read_checkpoint
 from matwheel.data.targets import TargetTransform
@@ -55,6 +56,7 @@ class MultiTaskPredictor(L.LightningModule):
         self.loss = predictor.loss
         self.learning_rate = predictor.learning_rate
         self.weight_decay = predictor.weight_decay
+        self.val_loss = MeanMetric()  # Lightning's own mean over processes rounds their numbers of targets
 
     def setup(self, stage: str) -> None:
         """Fit the target transforms on the training set."""
@@ -80,8 +82,8 @@ class MultiTaskPredictor(L.LightningModule):
 
     def validation_step(self, batch: Batch) -> None:
         """Log the loss."""
-        loss, count = self._loss(batch)
-        self.log("val/loss", loss, batch_size=count, sync_dist=True)
+        self.val_loss.update(*self._loss(batch))
+        self.log("val/loss", self.val_loss, batch_size=batch.num_graphs)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW with weight decay on matrices, and the schedule."""
