@@ -217,7 +217,7 @@ def test_the_parts_of_a_verifier_are_options(capsys: pytest.CaptureFixture[str])
 
 
 def test_another_network_and_its_pretraining_are_options(capsys: pytest.CaptureFixture[str]) -> None:
-    network = ["--model.network", "CHGNetNetwork", "--model.learning_rate", "1e-3", "--model.body_rate", "0.3"]
+    network = ["--model.network", "CHGNetNetwork", "--model.learning_rate", "3e-3"]
     learned = ("--trainer.callbacks.predictor_pretraining.own", "[n, band_gap]")
     with pytest.raises(SystemExit) as stop:
         main([*_args("fit", CONFIGS / "flywheel" / "full.yaml"), *network, *learned, "--print_config"])
@@ -226,7 +226,7 @@ def test_another_network_and_its_pretraining_are_options(capsys: pytest.CaptureF
     model = options["model"]["init_args"]
     assert model["network"]["class_path"].endswith("CHGNetNetwork")
     assert model["network"]["init_args"] == {"start": "0.3.0", "hidden_dim": 128, "dropout": 0.2}
-    assert (model["learning_rate"], model["body_rate"]) == (1e-3, 0.3)
+    assert model["learning_rate"] == 3e-3
     pretraining = options["trainer"]["callbacks"][-1]["init_args"]["predictor_pretraining"]
     assert pretraining["own"] == ["n", "band_gap"]
     assert "flla_2015" in pretraining["labels"]

@@ -114,7 +114,7 @@ class PredictorPretraining:
     fit: FitSettings = field(
         default_factory=lambda: FitSettings(max_epochs=20, batch_size=64, gradient_clip_val=None, ema_decay=0.99)
     )
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-3
 
     def pretrained(self, run: Run, known: CrystalDataModule, model: L.LightningModule) -> PropertyPredictor:
         """A copy of a predictor whose network has the body that was trained.

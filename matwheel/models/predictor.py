@@ -18,7 +18,6 @@ from matwheel.models.checkpoints import complete_checkpoint, loading_trainer
 from matwheel.models.finite import check_finite
 from matwheel.models.optimisation import decayed_groups, may_fuse, one_cycle
 from matwheel.models.processes import step_seeds, weight_of_share
-from matwheel.nn.transfer import TransferNetwork
 
 TARGET = "target"
 """Key of the target's name in checkpoints."""
@@ -51,8 +50,6 @@ class PropertyPredictor(L.LightningModule):
         weight_decay: Of weight matrices; biases and norms are left alone.
         schedule: Learning rate over the run: `one_cycle` (rises over the first tenth of the steps, then falls to
             nearly zero as a cosine) or `constant`.
-        body_rate: Learning rate of the network's body as a fraction of `learning_rate`: below 1 for a body that has
-            learned from other data, which a large rate would wipe out. Needs a `TransferNetwork` unless 1.
     """
 
     def __init__(
@@ -63,14 +60,8 @@ class PropertyPredictor(L.LightningModule):
         learning_rate: float = 3e-3,
         weight_decay: float = 1e-2,
         schedule: Literal["one_cycle", "constant"] = "one_cycle",
-        body_rate: float = 1.0,
     ) -> None:
         super().__init__()
-        if body_rate != 1 and not isinstance(network, TransferNetwork):
-            raise ValueError(
-                f"body_rate {body_rate:g} is for networks with a body, a TransferNetwork, not for "
-                f"{type(network).__name__}: leave it at 1, or choose another network"
-            )
         if loss not in LOSSES:
             raise ValueError(f"unknown loss {loss!r}: choose one of {', '.join(LOSSES)}")
         self.save_hyperparameters(ignore=["network", "transform"])
@@ -80,7 +71,6 @@ class PropertyPredictor(L.LightningModule):
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.schedule = schedule
-        self.body_rate = body_rate
         self.val_errors = MetricCollection(
             {"mae": MeanAbsoluteError(), "rmse": MeanSquaredError(squared=False), "r2": _R2()}, prefix="val/"
         )
@@ -147,18 +137,11 @@ class PropertyPredictor(L.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW, with weight decay on matrices only, and the schedule."""
-        optimizer = torch.optim.AdamW(self._parameter_groups(), fused=may_fuse(self))
+        groups = decayed_groups(self.parameters(), self.learning_rate, self.weight_decay)
+        optimizer = torch.optim.AdamW(groups, fused=may_fuse(self))
         if self.schedule == "constant":
             return optimizer
         return one_cycle(optimizer, self.trainer)
-
-    def _parameter_groups(self) -> list[dict[str, Any]]:
-        rate, decay, network = self.learning_rate, self.weight_decay, self.network
-        if self.body_rate == 1 or not isinstance(network, TransferNetwork):
-            return decayed_groups(self.parameters(), rate, decay)
-        new = list(network.readout.parameters())
-        body = [p for p in network.parameters() if all(p is not q for q in new)]
-        return decayed_groups(new, rate, decay) + decayed_groups(body, rate * self.body_rate, decay)
 
     @property
     def _data(self) -> Any:

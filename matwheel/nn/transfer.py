@@ -14,8 +14,8 @@ from matwheel.precision import full_precision
 class TransferNetwork(nn.Module, ABC):
     """One number per crystal, read out from what the body makes of it.
 
-    The body is everything but the readout. It can be trained on other properties before (see
-    `matwheel.flywheel.predictor_pretraining`) and at another learning rate (`body_rate` of `PropertyPredictor`).
+    The body is everything but the readout, and can be trained on other properties before, see
+    `matwheel.flywheel.predictor_pretraining`.
     """
 
     @property

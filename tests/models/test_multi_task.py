@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -74,22 +73,3 @@ def test_the_body_learns_and_a_predictor_starts_from_it(tmp_path: Path) -> None:
 def test_a_network_without_a_body_is_refused() -> None:
     with pytest.raises(ValueError, match="needs a network with a body and a readout, a TransferNetwork, not Linear"):
         MultiTaskPredictor(PropertyPredictor(nn.Linear(1, 1)), 2)
-    with pytest.raises(
-        ValueError, match=r"body_rate 0.5 is for networks with a body, a TransferNetwork, not for Linear"
-    ):
-        PropertyPredictor(nn.Linear(1, 1), body_rate=0.5)
-
-
-def test_rates_of_body_and_readout() -> None:
-    network = CGCNN(hidden_dim=8, num_convs=1, head_dim=8)
-    predictor = PropertyPredictor(network, learning_rate=1e-2, weight_decay=0.1, schedule="constant", body_rate=0.1)
-    predictor._trainer = quiet_trainer()
-    rates = {}
-    for group in predictor.configure_optimizers().param_groups:
-        for parameter in group["params"]:
-            rates[parameter] = (group["lr"], group["weight_decay"])
-    assert rates.keys() == set(predictor.parameters())
-    for name, parameter in network.named_parameters():
-        rate = 1e-2 if name.startswith("output.") else 1e-3
-        assert rates[parameter] == pytest.approx((rate, 0.1 if parameter.ndim > 1 else 0.0)), name
-    assert np.isclose(predictor.body_rate, 0.1)

@@ -110,7 +110,7 @@ def test_transform_is_fitted_on_the_training_rows_and_travels_in_the_checkpoint(
     for mine, theirs in zip(predictor.transform.buffers(), expected.buffers(), strict=True):
         torch.testing.assert_close(mine, theirs)
     checkpoint = torch.load(trainer.checkpoint_callback.best_model_path, weights_only=True)
-    assert checkpoint["hyper_parameters"].keys() == {"loss", "learning_rate", "weight_decay", "schedule", "body_rate"}
+    assert checkpoint["hyper_parameters"].keys() == {"loss", "learning_rate", "weight_decay", "schedule"}
     fresh = make_predictor()
     fresh.load_state_dict(checkpoint["state_dict"])
     torch.testing.assert_close(fresh.transform.mean, expected.mean)
