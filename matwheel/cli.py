@@ -31,9 +31,11 @@ import matwheel.flywheel.substitution
 import matwheel.flywheel.verifier
 import matwheel.models.latent_prior
 import matwheel.models.predictor
+import matwheel.nn.chgnet_network
 import matwheel.predictors.bonds
 import matwheel.predictors.ensemble
 import matwheel.predictors.layer_binding
+import matwheel.predictors.network
 import matwheel.predictors.stack
 import matwheel.predictors.structure_features  # noqa: F401
 from matwheel.data.conditions import ConditionDataModule

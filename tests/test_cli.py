@@ -96,6 +96,8 @@ def test_help_names_units_and_options(capsys: pytest.CaptureFixture[str]) -> Non
 
 @pytest.mark.parametrize("config", PREDICTORS, ids=lambda path: path.name)
 def test_predictor(config: Path, small_data: list[str]) -> None:
+    if config.stem == "chgnet":
+        pytest.importorskip("chgnet", reason='needs the optional dependencies: pip install "matwheel[potentials]"')
     main([*_args("fit", config), *small_data, *SHORT, "--name", "fitted"])
     run = Path("runs/fitted/version_0")
     assert {"config.yaml", "run.json", "split.json", "metrics.csv"} <= {path.name for path in run.iterdir()}
@@ -226,6 +228,22 @@ def test_the_parts_of_a_verifier_are_options(capsys: pytest.CaptureFixture[str])
     assert parts["potential"]["init_args"] == {"version": "r2scan"}
     assert wheel["source"]["class_path"].endswith("IonSubstitution")
     assert wheel["agreement"]["init_args"]["max_spread"] == 0.4
+
+
+def test_another_network_and_its_pretraining_are_options(capsys: pytest.CaptureFixture[str]) -> None:
+    network = ["--model.network", "CHGNetNetwork", "--model.learning_rate", "3e-3"]
+    learned = ("--trainer.callbacks.predictor_pretraining.own", "[n, band_gap]")
+    with pytest.raises(SystemExit) as stop:
+        main([*_args("fit", CONFIGS / "flywheel" / "full.yaml"), *network, *learned, "--print_config"])
+    assert stop.value.code == 0
+    options = yaml.safe_load(capsys.readouterr().out)
+    model = options["model"]["init_args"]
+    assert model["network"]["class_path"].endswith("CHGNetNetwork")
+    assert model["network"]["init_args"] == {"start": "0.3.0", "hidden_dim": 128, "dropout": 0.2}
+    assert model["learning_rate"] == 3e-3
+    pretraining = options["trainer"]["callbacks"][-1]["init_args"]["predictor_pretraining"]
+    assert pretraining["own"] == ["n", "band_gap"]
+    assert "flla_2015" in pretraining["labels"]
 
 
 def test_tracking_offline_beside_the_metrics_table(small_data: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

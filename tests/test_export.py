@@ -1,4 +1,4 @@
-"""A generator as a folder, and what cannot be exported."""
+"""Models as folders, and what cannot be exported."""
 
 from pathlib import Path
 
@@ -6,12 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from matwheel.data.catalogue import load
 from matwheel.data.crystal import CrystalTable
 from matwheel.export import export
 from matwheel.export import main as export_command
+from matwheel.metrics.saved_predictor import SavedPredictor
 from matwheel.models.saved_generator import SavedGenerator
+from matwheel.models.trained import model_file
 from matwheel.sample import main as sample_command
-from tests.trained import train_generator
+from tests.trained import train_generator, train_predictor
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +32,16 @@ def test_an_exported_generator_makes_the_same_crystals(prior: Path, tmp_path: Pa
     card = (tmp_path / "generator" / "README.md").read_text()
     assert "- conditions: poly_total" in card
     assert "api.sample('generator'" in card
+
+
+def test_an_exported_potential_does_without_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("chgnet", reason='needs the optional dependencies: pip install "matwheel[potentials]"')
+    checkpoint = train_predictor(tmp_path, config="chgnet.yaml", network=())
+    export(checkpoint, tmp_path / "potential")
+    crystals = load("mp_poly_total").table.take([0, 5])
+    expected = SavedPredictor.load(checkpoint).predict(crystals)
+    monkeypatch.setattr("matwheel.nn.chgnet_weights.find_spec", lambda name: None)
+    assert np.array_equal(SavedPredictor.load(model_file(tmp_path / "potential")).predict(crystals), expected)
 
 
 def test_the_command_writes_what_it_makes(prior: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Small models trained in seconds through the command line."""
 
 import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from matwheel.fit import main
@@ -10,17 +11,23 @@ from tests.test_cli import CONFIGS, SHORT, TINY, _args
 SMALL_NETWORK = ["--model.network.hidden_dim", "8", "--model.network.num_convs", "1", "--model.network.head_dim", "8"]
 
 
-def train_predictor(folder: Path, seed: int = 0, target: str = "poly_total") -> Path:
+def train_predictor(
+    folder: Path,
+    seed: int = 0,
+    target: str = "poly_total",
+    config: str = "cgcnn.yaml",
+    network: Sequence[str] = SMALL_NETWORK,
+) -> Path:
     """Checkpoint of a predictor of 24 small crystals."""
     data = _data(folder, target)
     name = f"{target}-{seed}"
     with contextlib.chdir(folder):
         main(
             [
-                *_args("fit", CONFIGS / "predictor" / "cgcnn.yaml"),
+                *_args("fit", CONFIGS / "predictor" / config),
                 *data,
                 *SHORT,
-                *SMALL_NETWORK,
+                *network,
                 *("--seed_everything", str(seed), "--name", name),
             ]
         )

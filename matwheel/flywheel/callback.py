@@ -31,6 +31,7 @@ from matwheel.flywheel.generation import GenerationSettings, GeneratorRecipe
 from matwheel.flywheel.interruption import interruptible
 from matwheel.flywheel.labels import ConditionLabels, Labeller, PredictorLabels
 from matwheel.flywheel.ledger import Ledger
+from matwheel.flywheel.predictor_pretraining import PredictorPretraining
 from matwheel.flywheel.pretraining import Pretraining
 from matwheel.flywheel.processes import Processes
 from matwheel.flywheel.references import Baseline, Reuse
@@ -91,6 +92,8 @@ class Flywheel(Callback):
         chunk_size: Crystals generated at a time.
         pretraining: Crystals of other data sets that the autoencoder learns from first, without their labels; needs a
             condition embedding with `dropout`. None by default.
+        predictor_pretraining: Labels of other data sets that the predictor learns from first, once for all arms and
+            teachers; needs a network that is a `TransferNetwork`, as those of this package are. None by default.
         arms: What predictors are trained on, all but those with `then` by default. The real crystals (`F`), these
             repeated to the number of `F+G_F` (`F x k`), the synthetic ones (`G_F`), both (`F+G_F`), first the synthetic
             and then the real ones (`G_F then F`). Semi-supervised, the same of the labelled crystals (`S`) with a
@@ -126,6 +129,7 @@ class Flywheel(Callback):
         synthetic_weight: float = 1.0,
         chunk_size: int = 64,
         pretraining: Pretraining | None = None,
+        predictor_pretraining: PredictorPretraining | None = None,
         arms: Sequence[ArmName] | None = None,
         predictors: Sequence[Predictor] = (),
         baselines: Sequence[Baseline] = ("dummy", "trees"),
@@ -171,6 +175,7 @@ class Flywheel(Callback):
         self.synthetic_weight = synthetic_weight
         self.chunk_size = chunk_size
         self.pretraining = pretraining
+        self.predictor_pretraining = predictor_pretraining
         self.arms = None if arms is None else tuple(arms)
         self.predictors = tuple(predictors)
         self.baselines = tuple(baselines)
@@ -200,8 +205,8 @@ class Flywheel(Callback):
         ledger = Ledger(folder, Processes.of(trainer)).__enter__()
         try:
             run = Run(ledger, StageTrainers(trainer), int(os.environ.get("PL_GLOBAL_SEED", 0)))
-            self._wheel = self._make_wheel(run, data, pl_module, recipe)
             with interruptible(trainer):
+                self._wheel = self._make_wheel(run, data, pl_module, recipe)
                 self._spin(self._wheel)
             synthetic = self._wheel.synthetic
             if run.is_first and synthetic is not None:
@@ -250,6 +255,8 @@ class Flywheel(Callback):
         scenario = Scenario(data)
         arms = self.arms if self.arms is not None else DEFAULT_ARMS[scenario.name]
         source = self.source if self.source is not None else self._generator_recipe(run)
+        if self.predictor_pretraining is not None:
+            model = self.predictor_pretraining.pretrained(run, scenario.known, model)
         settings = TurnSettings(
             generation=GenerationSettings(source, self.filter, self.synthetic_ratio),
             model=copy.deepcopy(model),

@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from matwheel.data.catalogue import load
-from matwheel.data.cells import niggli_reduce
-from matwheel.data.checks import usable_rows
-from matwheel.data.crystal import CrystalTable, IntArray
+from matwheel.data.crystal import CrystalTable, FloatArray
 from matwheel.data.module import CrystalDataModule
-from matwheel.data.rows import BadRow, LoadedTable, Reason, RowReport
-from matwheel.data.splits import RandomSplit
+from matwheel.data.rows import BadRow
+from matwheel.flywheel.other_crystals import OtherCrystals, held_out, parts_of, repeated
 from matwheel.flywheel.stages import FitSettings
-from matwheel.metrics.validity import reduced_composition
-
-Formula = tuple[tuple[int, int], ...]
-"""See `reduced_composition`."""
 
 EMBEDDED = ("elastic_tensor_2015", "piezoelectric_tensor", "flla_2015")
-_VOLUME_TOLERANCE = 0.03
-"""Crystals of one formula whose volumes per atom differ by less than this fraction are taken to be the same."""
 
 
-class UnlabelledDataModule(CrystalDataModule):
+class UnlabelledDataModule(OtherCrystals):
     """Crystals of several data sets, each once, without labels.
 
     All conditions are missing (NaN). Crystals of a data set that is held out are left out by reduced formula: no other
@@ -67,72 +58,29 @@ class UnlabelledDataModule(CrystalDataModule):
         cache_dir: Path | None = None,
     ) -> None:
         super().__init__(
-            dataset=", ".join(datasets),
-            conditions=conditions if conditions is not None else ["label"],
-            data_dir=data_dir,
-            split=RandomSplit(1 - validation, validation, 0.0, seed),
-            reduce_cells=reduce_cells,
-            max_sites=max_sites,
-            cutoff=cutoff,
-            max_neighbours=max_neighbours,
-            batch_size=batch_size,
-            num_workers=num_workers,
-            cache_dir=cache_dir,
+            datasets,
+            conditions if conditions is not None else ["label"],
+            data_dir,
+            validation,
+            seed,
+            reduce_cells,
+            max_sites,
+            cutoff,
+            max_neighbours,
+            batch_size,
+            num_workers,
+            cache_dir,
         )
-        self.datasets = tuple(datasets)
         self.held_out = held_out
-        self._parts: dict[str, CrystalTable] = {}
 
-    def leave_out(self, parts: Mapping[str, CrystalTable]) -> None:
-        """Leave out what has the formula of one of these crystals, before anything is loaded.
+    def _properties(self, name: str, table: CrystalTable) -> dict[str, FloatArray]:
+        return dict.fromkeys(self.conditions_option or [], np.full(len(table), np.nan))
 
-        Args:
-            parts: Crystals by the name that the report counts them under.
-        """
-        self._parts = dict(parts)
-
-    def setup(self, stage: str) -> None:
-        """Load table, graphs and the validation rows; calling it again changes nothing."""
-        if self._real is not None:
-            return
-        loaded = self._load()
-        self.conditions = self.conditions_option or []
-        self.target = self.conditions[0]
-        self.table = loaded.table
-        self.report = loaded.report
-        self.split_rows = self.split.split(loaded)
-        self._real = self._cached_graphs(self.table)
-        self.use_training()
-
-    def left_out(self) -> dict[str, int]:
-        """How many crystals there were, how many were left out for each held-out part or as copies, and the rest."""
-        bad = self._load().report.bad
-        held_out = Counter(row.detail for row in bad if row.reason is Reason.HELD_OUT)
-        return {
-            "read": self.report.total,
-            **{f"formula_{part}": held_out[part] for part in self._parts},
-            "repeated": sum(row.reason is Reason.REPEATED for row in bad),
-            "used": len(self.table),
-        }
-
-    def _load(self) -> LoadedTable:
-        if self._loaded is None:
-            tables = []
-            for name in self.datasets:
-                table = usable_rows(load(name, self.data_dir), max_sites=self.max_sites).table
-                # Data sets name their crystals alike; properties must not leak into what is called unlabelled.
-                ids = np.char.add(f"{Path(name).name}:", table.ids)
-                tables.append(replace(table, ids=ids, properties={}))
-            table = CrystalTable.concatenate(tables)
-            missing = np.full(len(table), np.nan)
-            table = table.with_properties(**dict.fromkeys(self.conditions_option or [], missing))
-            if self.held_out is not None:
-                self._parts[self.held_out] = load(self.held_out, self.data_dir).table
-            keep, bad = _distinct(table, self._parts)
-            report = RowReport(self.dataset, len(table))
-            loaded = LoadedTable(self.dataset, table, np.arange(len(table)), report).take(keep, bad)
-            self._loaded = replace(loaded, table=niggli_reduce(loaded.table)) if self.reduce_cells else loaded
-        return self._loaded
+    def _not_used(self, table: CrystalTable) -> list[BadRow]:
+        if self.held_out is not None:
+            self._parts[self.held_out] = load(self.held_out, self.data_dir).table
+        bad = held_out(table, self._parts)
+        return bad + repeated(table, bad)
 
 
 @dataclass(frozen=True)
@@ -168,30 +116,7 @@ class Pretraining:
             num_workers=known.num_workers,
             cache_dir=known.cache_dir,
         )
-        parts = {"test": known.test_rows, "val": known.val_rows, "train": np.arange(len(known.table))}
-        data.leave_out({name: known.table.take(rows) for name, rows in parts.items()})
+        data.leave_out(parts_of(known))
         data.prepare_data()
         data.setup("fit")
         return data
-
-
-def _distinct(table: CrystalTable, held_out: Mapping[str, CrystalTable]) -> tuple[IntArray, list[BadRow]]:
-    """Rows to use, and why others are not: the first held-out part with a row's formula, or the crystal it repeats."""
-    parts = [(part, set(_formulas(crystals))) for part, crystals in held_out.items()]
-    volume = np.abs(np.linalg.det(table.lattices)) / table.num_atoms
-    first: dict[Formula, list[int]] = defaultdict(list)
-    bad = []
-    for row, formula in enumerate(_formulas(table)):
-        part = next((name for name, formulas in parts if formula in formulas), None)
-        like = next((r for r in first[formula] if abs(volume[row] / volume[r] - 1) < _VOLUME_TOLERANCE), None)
-        if part is not None:
-            bad.append(BadRow(row, str(table.ids[row]), Reason.HELD_OUT, part))
-        elif like is not None:
-            bad.append(BadRow(row, str(table.ids[row]), Reason.REPEATED, f"as {table.ids[like]}"))
-        else:
-            first[formula].append(row)
-    return np.sort(np.concatenate(list(first.values())).astype(np.int64)), bad
-
-
-def _formulas(table: CrystalTable) -> list[Formula]:
-    return [reduced_composition(numbers) for numbers in np.split(table.atomic_numbers, table.offsets[1:-1])]

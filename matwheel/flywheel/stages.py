@@ -30,6 +30,7 @@ from matwheel.models.checkpoints import load_weights
 from matwheel.models.con_cdvae import ConCDVAE
 from matwheel.models.latent_prior import LatentPrior
 from matwheel.models.latents import LatentDataModule
+from matwheel.models.multi_task import MultiTaskPredictor
 from matwheel.writers import SAMPLES, PredictionWriter, StructureWriter, describe_samples, write_samples
 
 CONDITIONS = "conditions.parquet"
@@ -115,6 +116,18 @@ def train_prior(
     """Train the latent prior of a trained autoencoder; leaves `best.ckpt`, which holds the whole generator."""
     latents = LatentDataModule(data.with_training(), settings.batch_size)
     return _fit(prior, latents, settings, seed, folder, trainers, "prior")
+
+
+def pretrain_predictor(
+    model: MultiTaskPredictor,
+    data: CrystalDataModule,
+    settings: FitSettings,
+    seed: int,
+    folder: Path,
+    trainers: StageTrainers,
+) -> dict[str, float]:
+    """Train the body of a predictor's network on several labels; leaves `best.ckpt`."""
+    return _fit(model, data, settings, seed, folder, trainers, "predictor-pretraining")
 
 
 def _fit(

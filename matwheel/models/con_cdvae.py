@@ -251,7 +251,7 @@ class ConCDVAE(L.LightningModule):
         if self.schedule == "constant":
             return optimizer
         if self.schedule == "one_cycle":
-            return one_cycle(optimizer, self.learning_rate, self.trainer)
+            return one_cycle(optimizer, self.trainer)
         schedule = ReduceLROnPlateau(optimizer, factor=0.6, patience=30, min_lr=1e-4)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "monitor": "val/loss"}}
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 import lightning as L
 from lightning.pytorch.plugins.precision import MixedPrecision
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import OneCycleLR
 
@@ -17,12 +21,20 @@ def may_fuse(module: L.LightningModule) -> bool:
     return module.device.type == "cpu" and not isinstance(module.trainer.precision_plugin, MixedPrecision)
 
 
-def one_cycle(optimizer: Optimizer, learning_rate: float, trainer: L.Trainer) -> OptimizerLRScheduler:
+def decayed_groups(parameters: Iterable[nn.Parameter], learning_rate: float, decay: float) -> list[dict[str, Any]]:
+    """Groups of an optimiser with weight decay on matrices; biases and norms are left alone."""
+    every = list(parameters)
+    return [
+        {"params": [p for p in every if p.ndim > 1], "lr": learning_rate, "weight_decay": decay},
+        {"params": [p for p in every if p.ndim <= 1], "lr": learning_rate, "weight_decay": 0.0},
+    ]
+
+
+def one_cycle(optimizer: Optimizer, trainer: L.Trainer) -> OptimizerLRScheduler:
     """Rise over the first tenth of all steps, then fall to nearly zero as a cosine.
 
     Args:
-        optimizer: What is scheduled.
-        learning_rate: The highest.
+        optimizer: What is scheduled; the learning rates of its groups are the highest.
         trainer: Knows the number of steps.
 
     Raises:
@@ -32,5 +44,6 @@ def one_cycle(optimizer: Optimizer, learning_rate: float, trainer: L.Trainer) ->
     if steps == float("inf"):
         raise ValueError("the one_cycle schedule needs a known end: set trainer.max_epochs or max_steps")
     rise = 0.15 if steps == 10 else 0.1  # torch divides by the length of the rise less one step
-    cycle = OneCycleLR(optimizer, learning_rate, int(steps), pct_start=rise)
+    highest = [group["lr"] for group in optimizer.param_groups]
+    cycle = OneCycleLR(optimizer, highest, int(steps), pct_start=rise)
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}

@@ -16,7 +16,7 @@ from torchmetrics import MeanAbsoluteError, MeanSquaredError, MetricCollection, 
 from matwheel.data.targets import TargetTransform
 from matwheel.models.checkpoints import complete_checkpoint, loading_trainer
 from matwheel.models.finite import check_finite
-from matwheel.models.optimisation import may_fuse, one_cycle
+from matwheel.models.optimisation import decayed_groups, may_fuse, one_cycle
 from matwheel.models.processes import step_seeds, weight_of_share
 
 TARGET = "target"
@@ -137,16 +137,11 @@ class PropertyPredictor(L.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW, with weight decay on matrices only, and the schedule."""
-        matrices = [p for p in self.parameters() if p.ndim > 1]
-        vectors = [p for p in self.parameters() if p.ndim <= 1]
-        optimizer = torch.optim.AdamW(
-            [{"params": matrices, "weight_decay": self.weight_decay}, {"params": vectors, "weight_decay": 0.0}],
-            lr=self.learning_rate,
-            fused=may_fuse(self),
-        )
+        groups = decayed_groups(self.parameters(), self.learning_rate, self.weight_decay)
+        optimizer = torch.optim.AdamW(groups, fused=may_fuse(self))
         if self.schedule == "constant":
             return optimizer
-        return one_cycle(optimizer, self.learning_rate, self.trainer)
+        return one_cycle(optimizer, self.trainer)
 
     @property
     def _data(self) -> Any:

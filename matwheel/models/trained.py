@@ -19,7 +19,7 @@ from matwheel.weights_file import write_weights
 
 WEIGHTS = "model.safetensors"
 _LAST = "last.ckpt"
-_PATHS = ("vae_checkpoint", "start")  # options of models that name files, which are read when a fit begins
+_PATHS = ("vae_checkpoint", "start")  # options of models that name weights, which are read when a fit begins
 _KEPT = (
     "target",
     "conditions",

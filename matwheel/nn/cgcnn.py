@@ -11,11 +11,12 @@ from torch_geometric.data import Batch
 from matwheel.data.elements import NUM_FEATURES, element_features
 from matwheel.nn.batch_norm import BatchNorm
 from matwheel.nn.dropout import SeededDropout
+from matwheel.nn.transfer import TransferNetwork
 from matwheel.precision import full_precision
 from matwheel.seeded import atom_seeds
 
 
-class CGCNN(nn.Module):
+class CGCNN(TransferNetwork):
     """Scalar property of a crystal from its atoms and their nearest neighbours.
 
     Element features are embedded, updated by gated convolutions over neighbours, averaged over the atoms of the
@@ -59,15 +60,17 @@ class CGCNN(nn.Module):
         self.hidden = nn.Linear(hidden_dim, head_dim)
         self.output = nn.Linear(head_dim, 1)
 
+    @property
+    def readout(self) -> nn.Module:
+        """The last layer."""
+        return self.output
+
     @full_precision
-    def forward(self, batch: Batch) -> Float[Tensor, " crystals"]:
-        """Predict one number per crystal.
+    def represent(self, batch: Batch) -> Float[Tensor, "crystals features"]:
+        """Features of crystals, those of the hidden layer.
 
         Args:
             batch: Crystals with `atomic_numbers`, `num_atoms`, `batch` and the edges of `matwheel.data.keys`.
-
-        Returns:
-            [B], on the scale the network is trained on.
         """
         near = (batch.edge_shell < self.max_neighbours) & (batch.edge_dist <= self.cutoff)
         # Edges over the same distance between the same atoms carry the same message: one is enough, counted so often.
@@ -81,8 +84,7 @@ class CGCNN(nn.Module):
             atoms = conv(atoms, expanded, neighbour, centre, count)
         total = atoms.new_zeros(len(batch.num_atoms), atoms.shape[1]).index_add(0, batch.batch, atoms)
         crystals = F.softplus(total / batch.num_atoms[:, None])
-        prediction: Tensor = self.output(F.softplus(self.hidden(crystals)))
-        return prediction.squeeze(1)
+        return F.softplus(self.hidden(crystals))
 
     def expand(self, distance: Float[Tensor, " edges"]) -> Float[Tensor, "edges gaussians"]:
         """Gaussians of the distance, centred every `distance_step`."""

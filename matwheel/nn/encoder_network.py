@@ -13,12 +13,13 @@ from torch_geometric.data import Batch
 from matwheel.checkpoint_file import read_checkpoint
 from matwheel.nn.dropout import SeededDropout
 from matwheel.nn.mlp import mlp
+from matwheel.nn.transfer import TransferNetwork
 
 _PREFIXES = ("vae.encoder.", "encoder.")
 """Of the encoder's weights in the checkpoint of a whole generator and of an autoencoder."""
 
 
-class EncoderNetwork(nn.Module):
+class EncoderNetwork(TransferNetwork):
     """One number per crystal from an encoder, which may bring what it has learnt as part of a generator.
 
     Args:
@@ -42,11 +43,16 @@ class EncoderNetwork(nn.Module):
         if start is not None:
             self._load(start)
 
-    def forward(self, batch: Batch) -> Float[Tensor, " crystals"]:
-        """Predict, on the scale of the target transform."""
-        encoded = torch.tanh(self.encoder(batch).float())  # as the autoencoder reads it
-        value: Tensor = self.head(self.dropout(encoded, batch.seed if "seed" in batch else None)).squeeze(1)
-        return value
+    @property
+    def readout(self) -> nn.Module:
+        """The head."""
+        return self.head
+
+    def represent(self, batch: Batch) -> Float[Tensor, "crystals features"]:
+        """What the encoder gives, as the autoencoder reads it."""
+        encoded = torch.tanh(self.encoder(batch).float())
+        represented: Tensor = self.dropout(encoded, batch.seed if "seed" in batch else None)
+        return represented
 
     def _load(self, checkpoint: Path) -> None:
         content: dict[str, Any] = read_checkpoint(checkpoint)["state_dict"]

@@ -127,6 +127,22 @@ def test_predictors_agree_with_one_process() -> None:
         assert two[name, arm] == pytest.approx(mae, rel=REAL_TOLERANCE if arm == "F" else SYNTHETIC_TOLERANCE)
 
 
+def test_several_labels_are_learned_alike() -> None:
+    write_small_table(Path("other.xyz"), count=118)
+    labels = {"predictor_pretraining.labels": '{"other.xyz": ["band_gap"]}', "predictor_pretraining.own": "[band_gap]"}
+    fit = {"predictor_pretraining.fit.max_epochs": 3, "predictor_pretraining.fit.batch_size": 16}
+    command = _command("full", arms="[F]", baselines="[]", **labels, **fit)
+    maes, losses = [], []
+    for run in (_on_two("lightning", command), [sys.executable, *MODULE, *command]):
+        subprocess.run(run, check=True, timeout=900)
+        maes.append(read_results(RUN / "results.csv")[0].test_mae)
+        stage = json.loads((RUN / "ledger.json").read_text())["stages"]["predictor-pretraining"]
+        losses.append(stage["metrics"]["val/loss"])
+        shutil.rmtree(RUN)
+    assert losses[1] == pytest.approx(losses[0], rel=REAL_TOLERANCE)
+    assert maes[1] == pytest.approx(maes[0], rel=REAL_TOLERANCE)
+
+
 @pytest.mark.parametrize("launcher", ["lightning", "torchrun"])
 def test_a_process_that_dies_takes_the_run_down_and_the_rerun_continues(launcher: Launcher) -> None:
     wheel = _command(
