@@ -13,6 +13,7 @@ from matwheel.fit import main as fit
 from matwheel.metrics.saved_predictor import SavedPredictor
 from matwheel.models.trained import WEIGHTS
 from matwheel.predict import main as predict
+from matwheel.writers import VALIDATION_PREDICTIONS
 from tests.data.samples import CAESIUM_CHLORIDE, cif
 from tests.test_cli import CONFIGS, QUIET, _args
 from tests.trained import SMALL_NETWORK, train_predictor
@@ -162,3 +163,46 @@ def test_the_model_card_says_what_it_is(exported: list[Path], checkpoints: list[
         assert phrase in card
     folder = checkpoints[0].parents[3]
     assert str(folder) not in card + (exported[0] / "config.yaml").read_text()
+
+
+def _keep_validation(checkpoint: Path, folder: Path, ids: list[str]) -> None:
+    """Put beside a checkpoint what a stage of the flywheel keeps there."""
+    table = predicted(folder / "all.csv", checkpoint, folder / "small.xyz").set_index("id").loc[ids]
+    table.to_csv(checkpoint.parent / VALIDATION_PREDICTIONS)
+
+
+def test_intervals_are_calibrated_on_validation_rows(
+    folder: Path, tmp_path: Path, checkpoints: list[Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    one, other = [*(tmp_path / str(seed) / "best.ckpt" for seed in (0, 1))]
+    for copy, checkpoint in zip((one, other), checkpoints, strict=True):
+        copy.parent.mkdir()
+        copy.write_bytes(checkpoint.read_bytes())
+        (copy.parent / "config.yaml").write_text((checkpoint.parents[1] / "config.yaml").read_text())
+    rows = json.loads((checkpoints[0].parents[1] / "split.json").read_text())["val"]
+    crystals, interval = folder / "small.xyz", ("--interval", "0.5")
+    assert "low" not in predicted(tmp_path / "p.csv", one, crystals, *interval)
+    assert "no interval: 1 of 1 models have no validation_predictions.csv beside them" in caplog.text
+
+    _keep_validation(one, folder, rows)
+    alone = predicted(tmp_path / "alone.csv", one, crystals, *interval)
+    assert list(alone.columns) == ["id", "prediction", "low", "high", "target"]
+    covered = alone.set_index("id").loc[rows].eval("low <= target <= high")
+    assert covered.mean() >= 0.5
+    assert "low" not in predicted(tmp_path / "p.csv", one, crystals, "--model", other, *interval)
+    _keep_validation(other, folder, rows[1:])
+    assert "low" not in predicted(tmp_path / "p.csv", one, crystals, "--model", other, *interval)
+    assert "no interval: the models were not validated on the same rows" in caplog.text
+
+    _keep_validation(other, folder, rows[::-1])
+    both = predicted(tmp_path / "both.csv", one, crystals, "--model", other, *interval)
+    assert list(both.columns) == ["id", "prediction", "spread", "low", "high", "target"]
+    export([str(one), "--out", str(tmp_path / "exported")])
+    carried = predicted(tmp_path / "carried.csv", tmp_path / "exported", crystals, "--model", other, *interval)
+    pd.testing.assert_frame_equal(both, carried, check_exact=True)
+    assert "`--interval` calibrates them" in (tmp_path / "exported" / "README.md").read_text()
+    with pytest.raises(SystemExit):
+        predicted(tmp_path / "p.csv", one, crystals, "--interval", "0.99")
+    one.with_name(VALIDATION_PREDICTIONS).write_text("id,x\n1,2\n")
+    with pytest.raises(SystemExit):
+        predicted(tmp_path / "p.csv", one, crystals)

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 
 from matwheel.data.crystal import CrystalTable, FloatArray
 from matwheel.data.graphs import CrystalGraphs
 from matwheel.models.predictor import TARGET, PropertyPredictor
 from matwheel.models.trained import TrainedModel
+from matwheel.writers import VALIDATION_PREDICTIONS
 
 _BATCH_SIZE = 256
 
@@ -26,6 +28,8 @@ class SavedPredictor:
         max_neighbours: Neighbours per atom in its graphs.
         reduce_cells: Whether it was trained on Niggli-reduced cells.
         target: The property, where the checkpoint names it.
+        validation: `prediction` and `target` of the validation rows of its training, by `id`; None where they were not
+            kept.
     """
 
     model: PropertyPredictor
@@ -33,6 +37,7 @@ class SavedPredictor:
     max_neighbours: int
     reduce_cells: bool
     target: str | None
+    validation: pd.DataFrame | None
 
     @classmethod
     def load(cls, checkpoint: Path, config: Path | None = None) -> SavedPredictor:
@@ -55,6 +60,7 @@ class SavedPredictor:
             max_neighbours=data["max_neighbours"],
             reduce_cells=data["reduce_cells"],
             target=trained.checkpoint.get(TARGET),
+            validation=_read_validation(checkpoint.parent / VALIDATION_PREDICTIONS),
         )
 
     def predict(self, table: CrystalTable) -> FloatArray:
@@ -71,3 +77,20 @@ class SavedPredictor:
             values = [self.model(graphs.batch(rows)) for rows in batches]
         predicted: FloatArray = torch.cat(values).double().numpy()
         return predicted
+
+
+def _read_validation(path: Path) -> pd.DataFrame | None:
+    """What `evaluate_predictor` left, None where there is none.
+
+    Raises:
+        ValueError: If the file is damaged.
+    """
+    if not path.is_file():
+        return None
+    try:
+        table = pd.read_csv(path, dtype={"id": str}, index_col="id", float_precision="round_trip")
+        return table[["prediction", "target"]].astype(float)
+    except (KeyError, ValueError) as error:  # those of pandas among them
+        raise ValueError(
+            f"{path} is not a table of predictions: {error}; without the file there are no intervals"
+        ) from error
