@@ -20,7 +20,7 @@ import torch
 from jsonargparse import Namespace
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import BasePredictionWriter
+from lightning.pytorch.callbacks import BasePredictionWriter, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, Logger
 from torch import nn
@@ -31,11 +31,13 @@ import matwheel.flywheel.substitution
 import matwheel.flywheel.verifier
 import matwheel.models.latent_prior
 import matwheel.models.predictor  # noqa: F401
+from matwheel.command import QUIET
 from matwheel.data.conditions import ConditionDataModule
 from matwheel.data.module import CrystalDataModule
 from matwheel.files import RUNS, write_text_atomically
 from matwheel.flywheel.ledger import derive_seed
 from matwheel.models.checkpoints import WholeCheckpoints
+from matwheel.models.training_progress import TrainingProgress
 from matwheel.shipped_configs import with_shipped_configs
 from matwheel.user_errors import UserError
 from matwheel.writers import PredictionWriter, StructureWriter
@@ -105,6 +107,7 @@ class MatWheelCLI(LightningCLI):
             help="Name of the run, whose files go to runs/NAME; by default made of the data set and the command. The "
             "same name continues an interrupted flywheel.",
         )
+        parser.add_argument("--quiet", action="store_true", help=QUIET)
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -131,6 +134,10 @@ class MatWheelCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Name the run, and choose offline tracking where there is no account."""
         options = self._options()
+        if options["quiet"]:
+            options.trainer.enable_progress_bar = options.trainer.enable_model_summary = False
+            for name in ("matwheel", "lightning.pytorch", "lightning.fabric"):
+                logging.getLogger(name).setLevel(logging.WARNING)
         options["name"] = options["name"] or _default_name(str(self.subcommand), options)
         for logger in _as_list(options.trainer.logger):
             if isinstance(logger, Namespace) and logger.class_path.endswith("WandbLogger"):
@@ -150,6 +157,8 @@ class MatWheelCLI(LightningCLI):
             kwargs["devices"] = int(os.environ["LOCAL_WORLD_SIZE"])
             kwargs["num_nodes"] = int(os.environ["WORLD_SIZE"]) // kwargs["devices"]
         callbacks = _as_list(options.callbacks)
+        if options.enable_progress_bar is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
+            callbacks = [*callbacks, TrainingProgress()]
         if self.subcommand == "predict" and not any(isinstance(c, BasePredictionWriter) for c in callbacks):
             is_generator = isinstance(self.datamodule, ConditionDataModule)
             callbacks = [*callbacks, StructureWriter() if is_generator else PredictionWriter()]

@@ -38,13 +38,15 @@ class PredictionWriter(BasePredictionWriter):
 
     Args:
         folder: Where to write; the run's log folder by default.
-        file: Name of the table.
+
+    Attributes:
+        file: Name of the table; `predictions.csv` unless changed.
     """
 
-    def __init__(self, folder: Path | None = None, file: str = PREDICTIONS) -> None:
+    def __init__(self, folder: Path | None = None) -> None:
         super().__init__("batch")
         self.folder = folder
-        self.file = file
+        self.file = PREDICTIONS
         self._frames: list[pd.DataFrame] = []
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:

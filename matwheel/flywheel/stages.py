@@ -251,12 +251,12 @@ def evaluate_predictor(
     load_weights(model, checkpoint)
     # Every process sees all rows: a distributed sampler would count some of them twice.
     options = {"use_distributed_sampler": False}
-    with trainers.trainer(folder, "evaluation", [PredictionWriter(folder)], **options) as trainer:
+    writer = PredictionWriter(folder)
+    with trainers.trainer(folder, "evaluation", [writer], **options) as trainer:
         val = trainer.validate(model, datamodule=data, verbose=False)[0]
         test = trainer.test(model, datamodule=data, verbose=False)[0]
         trainer.predict(model, dataloaders=data.test_dataloader(), return_predictions=False)
-    writer = PredictionWriter(folder, VALIDATION_PREDICTIONS)
-    with trainers.trainer(folder, "evaluation", [writer], **options) as trainer:
+        writer.file = VALIDATION_PREDICTIONS
         trainer.predict(model, dataloaders=data.val_dataloader(), return_predictions=False)
     return {
         "val_mae": val["val/mae"],

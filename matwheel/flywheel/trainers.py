@@ -28,6 +28,7 @@ from matwheel.flywheel.latest import LatestCheckpoint, TrainingState, state_to_c
 from matwheel.flywheel.ledger import derive_seed
 from matwheel.flywheel.processes import SINGLE_PROCESS, Processes
 from matwheel.models.checkpoints import WholeCheckpoints
+from matwheel.models.training_progress import TrainingProgress
 
 BEST = "best.ckpt"
 _EXPECTED_WARNINGS = (
@@ -96,6 +97,8 @@ class StageTrainers:
             **options: Further arguments of the trainer.
         """
         tracked = self._wandb(folder, stage)
+        if self.outer is not None and self.outer.progress_bar_callback is not None:
+            callbacks = [*callbacks, TrainingProgress(_stage_name(folder))]
         with _quiet():
             trainer = L.Trainer(
                 default_root_dir=folder,
@@ -203,7 +206,7 @@ class StageTrainers:
             **{
                 **outer._wandb_init,
                 "id": None,
-                "name": folder.name.partition(".partial-")[0],
+                "name": _stage_name(folder),
                 "job_type": stage,
                 "dir": folder,
                 "mode": "offline" if outer._offline else None,
@@ -213,6 +216,10 @@ class StageTrainers:
         run.define_metric("trainer/global_step")
         run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
         return [WandbLogger(experiment=run, save_dir=folder)]
+
+
+def _stage_name(folder: Path) -> str:
+    return folder.name.partition(".partial-")[0]
 
 
 @contextmanager
