@@ -17,12 +17,13 @@ from urllib.parse import urlparse
 
 import lightning as L
 import torch
+import yaml
 from jsonargparse import Namespace
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import BasePredictionWriter, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.loggers import CSVLogger, Logger
+from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from torch import nn
 
 # Classes can be named without their module in YAML and on the command line once they are imported.
@@ -48,7 +49,7 @@ _PACKAGES = ("matwheel", "torch", "lightning", "torch-geometric", "numpy", "json
 
 
 class RunRecord(SaveConfigCallback):
-    """Saves what is needed to repeat a run in its log folder, beside the checkpoints.
+    """Saves what is needed to repeat a run in its log folder, beside the checkpoints, and in W&B where that is used.
 
     `config.yaml` (all options), `run.json` (command, versions, git commit), `split.json` (ids of each part of the data)
     and `skipped_rows.csv` (rows of the table that could not be used).
@@ -74,6 +75,12 @@ class RunRecord(SaveConfigCallback):
                 data.split_rows.save(folder / "split.json", data.table)
             if len(data.report):
                 data.report.to_csv(folder / "skipped_rows.csv")
+
+    def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Give all options to W&B; called in the first process."""
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                logger.log_hyperparams({"options": yaml.safe_load(self.parser.dump(self.config))})
 
 
 class MatWheelCLI(LightningCLI):
@@ -141,7 +148,8 @@ class MatWheelCLI(LightningCLI):
         options["name"] = options["name"] or _default_name(str(self.subcommand), options)
         for logger in _as_list(options.trainer.logger):
             if isinstance(logger, Namespace) and logger.class_path.endswith("WandbLogger"):
-                _prepare_wandb(logger.init_args, options["name"])
+                kind = "flywheel" if _wheels(options) else _class_name(options.model).lower()
+                _prepare_wandb(logger.init_args, options["name"], kind)
         seed = options["seed_everything"]
         if seed is not False:
             self.parser.add_instantiator(_SeededInstantiator(int(seed)), nn.Module, subclasses=True)
@@ -200,10 +208,10 @@ def _with_csv(configured: Any, name: str) -> list[Logger]:
     return [*(tables or [CSVLogger(RUNS, name=name)]), *others]
 
 
-def _prepare_wandb(options: Namespace, name: str) -> None:
+def _prepare_wandb(options: Namespace, name: str, kind: str) -> None:
     """Group a run's stages; record it on disk where no account is configured."""
     options["group"] = options.get("group") or name
-    options["job_type"] = options.get("job_type") or "predictor"
+    options["job_type"] = options.get("job_type") or kind
     options["save_dir"] = str(RUNS / name)
     if not options.offline and not os.environ.get("WANDB_MODE") and not _has_wandb_account():
         log.warning("no W&B account is configured: the run is recorded offline (wandb sync uploads it later)")
@@ -227,7 +235,7 @@ def _has_wandb_account() -> bool:
 def _default_name(subcommand: str, options: Namespace) -> str:
     """DATASET-flywheel and what tells its kind from others, or DATASET-MODEL and, except for fit, the command."""
     data = options.get("data")
-    wheels = [callback for callback in _as_list(options.trainer.callbacks) if _class_name(callback) == "Flywheel"]
+    wheels = _wheels(options)
     if subcommand == "fit" and wheels:
         fraction = data.init_args.get("labelled_fraction", 1.0) if data is not None else 1.0
         source = wheels[0].init_args.get("source")
@@ -235,6 +243,10 @@ def _default_name(subcommand: str, options: Namespace) -> str:
     else:
         kind = [_class_name(options.model), subcommand if subcommand != "fit" else ""]
     return "-".join(part for part in (_dataset(data), *kind) if part).lower()
+
+
+def _wheels(options: Namespace) -> list[Namespace]:
+    return [callback for callback in _as_list(options.trainer.callbacks) if _class_name(callback) == "Flywheel"]
 
 
 def _class_name(configured: Namespace) -> str:

@@ -39,6 +39,7 @@ from matwheel.flywheel.results import ResultRow
 from matwheel.flywheel.run import Run
 from matwheel.flywheel.sources import CrystalSource
 from matwheel.flywheel.stages import FitSettings, PredictorRecipe
+from matwheel.flywheel.tracking import differences
 from matwheel.flywheel.trainers import StageTrainers, seed_all
 from matwheel.flywheel.turn import TurnSettings
 from matwheel.flywheel.wheel import Wheel
@@ -202,6 +203,7 @@ class Flywheel(Callback):
             if run.is_first and synthetic is not None:
                 labels = describe_samples(synthetic).assign(**{data.target: synthetic.properties[data.target]})
                 write_extxyz(folder / SYNTHETIC, synthetic, labels)
+                run.trainers.tracker.log_table("synthetic_crystals", labels)
             data.use_training(None, synthetic, self.synthetic_weight)
         except BaseException:
             ledger.__exit__()
@@ -218,6 +220,7 @@ class Flywheel(Callback):
             errors = {f"test_mae/{row.arm}": row.test_mae, f"val_mae/{row.arm}": row.val_mae}
             for logger in trainer.loggers:
                 logger.log_metrics(errors, step=row.round)
+        self._wheel.run.trainers.tracker.log_summary(differences(self.results, self._wheel.scenario))
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Report."""

@@ -15,6 +15,7 @@ from matwheel.models.checkpoints import load_weights
 from matwheel.models.predictor import PropertyPredictor
 from matwheel.nn.cgcnn import CGCNN
 from tests.small_data import write_small_table
+from tests.wandb_files import read_runs
 
 
 class PowerCut(Callback):
@@ -103,10 +104,24 @@ def test_stages_are_tracked_beside_the_outer_run(
     logger = WandbLogger(save_dir=tmp_path, offline=True, group="wheel")
     outer = L.Trainer(accelerator="cpu", logger=logger, enable_progress_bar=False)
     run = logger.experiment  # Lightning starts it before the callbacks of the outer trainer are set up
+    trainers = StageTrainers(outer)
+
+    def fit(stage: str) -> dict[str, float]:
+        return trainers.fit(copy.deepcopy(model), data, tmp_path / stage, stage, 0, "val/mae", max_epochs=1)
+
     for stage in ("one", "other"):
-        StageTrainers(outer).fit(copy.deepcopy(model), data, tmp_path / stage, stage, 0, "val/mae", max_epochs=1)
-        assert len(list((tmp_path / stage / "wandb").glob("offline-run-*"))) == 1
+        with trainers.tracker.stage(stage, {}, {}, seed=0):
+            fit(stage)
+    with pytest.raises(RuntimeError, match="power cut"), trainers.tracker.stage("broken", {}, {}, seed=0):
+        raise RuntimeError("power cut")
+    fit("alone")
     run.log({"still": "open"})
     assert logger.experiment is run
     run.finish()
-    assert len(list((tmp_path / "wandb").glob("offline-run-*"))) == 1
+    runs = {run.name: run for run in read_runs(tmp_path / "wandb")}
+    assert len(runs) == 4
+    assert all("val/mae" in runs[stage].keys for stage in ("one", "other"))
+    assert {run.group for run in runs.values()} == {"wheel"}
+    (outside,) = set(runs) - {"one", "other", "broken"}
+    assert {"still"} <= runs[outside].keys
+    assert "val/mae" not in runs[outside].keys
