@@ -1,8 +1,8 @@
 """Settings of the predictor, searched by Optuna on the validation rows, without an account.
 
-Run it as `python experiments/sweeps/optuna_sweep.py --trials 30 --data.dataset my.csv --data.target gap`: options that are
-not its own go to `python -m matwheel.fit fit`. Needs `pip install "matwheel[sweeps]"`. Trials are kept in `runs/NAME.db`:
-the same command adds further ones, and several processes may search together.
+Run it as `python experiments/sweeps/optuna_sweep.py --trials 30 --data.dataset my.csv --data.target gap`: options that
+are not its own go to `python -m matwheel.fit fit`. Needs `pip install "matwheel[sweeps]"`. Trials are kept in
+`runs/NAME.db`: the same command adds further ones, and several processes may search together.
 """
 
 import argparse
