@@ -21,11 +21,13 @@ class Calibration:
     """How far predictors were off on rows they were not trained on, relative to how far they disagree.
 
     The score of a validation row is the error of the mean prediction divided by the error to expect: the standard
-    deviation of the members plus a constant, or 1 for a single model. Both are taken on the scale the models learn on
-    (the logarithm as a rule), so that intervals are wider above than below and do not reach impossible values. An
-    interval of coverage c is the expected error times the ceil((n + 1) c)-th smallest of n scores, on both sides. It
-    then holds the true value of a crystal drawn like the validation rows with a probability of at least c, whatever the
-    model (Lei et al., J. Am. Stat. Assoc. 113, 1094, 2018; Papadopoulos et al., ECML 2002).
+    deviation of the members plus a constant, or 1 for a single model. Both are taken on the scale the models learn
+    on (the logarithm as a rule), so that intervals are wider above than below and do not reach impossible values.
+    An interval of coverage c is the expected error times the ceil((n + 1) c)-th smallest of n scores, on both
+    sides. It then holds the true value of a crystal drawn like the validation rows with a probability of at least
+    c, whatever the model (Lei et al., J. Am. Stat. Assoc. 113, 1094, 2018; Papadopoulos et al., ECML 2002). That is
+    strictly so for rows that had no part in training; those that chose its epoch make intervals a little too
+    narrow.
 
     Attributes:
         transform: To the scale the models learn on; not fitted on validation rows.
