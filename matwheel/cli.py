@@ -27,21 +27,21 @@ from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from torch import nn
 
 # Classes can be named without their module in YAML and on the command line once they are imported.
-import matwheel.flywheel.callback
 import matwheel.flywheel.substitution
 import matwheel.flywheel.verifier
-import matwheel.models.latent_prior
-import matwheel.models.predictor  # noqa: F401
+import matwheel.models.latent_prior  # noqa: F401
 from matwheel.command import QUIET
 from matwheel.data.conditions import ConditionDataModule
 from matwheel.data.module import CrystalDataModule
 from matwheel.files import RUNS, write_text_atomically
+from matwheel.flywheel.callback import Flywheel
 from matwheel.flywheel.ledger import derive_seed
-from matwheel.models.checkpoints import WholeCheckpoints
+from matwheel.models.checkpoints import WholeCheckpoints, load_weights
+from matwheel.models.predictor import PropertyPredictor
 from matwheel.models.training_progress import TrainingProgress
 from matwheel.shipped_configs import with_shipped_configs
 from matwheel.user_errors import UserError
-from matwheel.writers import PredictionWriter, StructureWriter
+from matwheel.writers import VALIDATION_PREDICTIONS, PredictionWriter, StructureWriter
 
 log = logging.getLogger(__name__)
 
@@ -126,6 +126,18 @@ class MatWheelCLI(LightningCLI):
     def predict(self, **options: Any) -> None:
         """Predict without keeping what is predicted in memory: it is written to files."""
         self.trainer.predict(**options, return_predictions=False)
+
+    def after_fit(self) -> None:
+        """Keep the predictions of the validation rows beside the best checkpoint, for prediction intervals."""
+        best = getattr(self.trainer.checkpoint_callback, "best_model_path", "")
+        wheel = any(isinstance(callback, Flywheel) for callback in self.trainer.callbacks)  # type: ignore[attr-defined]
+        if not isinstance(self.model, PropertyPredictor) or wheel or not best or self.trainer.interrupted:
+            return
+        writer = PredictionWriter(Path(best).parent)
+        writer.file = VALIDATION_PREDICTIONS
+        self.trainer.callbacks.append(writer)  # type: ignore[attr-defined]
+        load_weights(self.model, Path(best))
+        self.trainer.predict(self.model, dataloaders=self.datamodule.val_dataloader(), return_predictions=False)
 
     def _parse_ckpt_path(self) -> None:
         """Hyperparameters in a checkpoint must not silently beat what the user asks for."""

@@ -64,8 +64,8 @@ def export(checkpoint: Path, folder: Path, config: Path | None = None) -> None:
         )
     trained = TrainedModel.load(checkpoint, _KINDS[made_by], config)
     trained.write(folder)
-    validation = checkpoint.parent / VALIDATION_PREDICTIONS
-    if validation.is_file():
+    validation = trained.validation_predictions
+    if validation is not None:
         write_text_atomically(folder / VALIDATION_PREDICTIONS, validation.read_text(encoding="utf-8"))
     write_text_atomically(folder / CARD, model_card(trained, folder))
 

@@ -76,16 +76,20 @@ class Steps:
     """Numbers the steps of a long work and knows the time since it began.
 
     Args:
-        planned: Names of all steps that are foreseen; one that is not is added when it is reached.
+        planned: Names of all steps that are foreseen; one that is not is added when it is reached. Without any, steps
+            are not numbered.
     """
 
     def __init__(self, planned: Iterable[str] = ()) -> None:
         self._planned = set(planned)
+        self._numbered = bool(self._planned)
         self._reached: dict[str, int] = {}
         self._started = time.monotonic()
 
     def reach(self, name: str) -> str:
         """What to call a step: `[3/11] generator`."""
+        if not self._numbered:
+            return name
         self._planned.add(name)
         number = self._reached.setdefault(name, len(self._reached) + 1)
         return f"[{number}/{len(self._planned)}] {name}"

@@ -42,7 +42,7 @@ def test_a_terminal_gets_one_line_that_goes_away(
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     _count()
     printed = capfd.readouterr().err
-    assert "counting: 100%" in printed or "counting:" in printed
+    assert "counting: " in printed
     assert printed.count("\n") == 0
     assert printed.split("\r")[-2].strip() == ""
 
@@ -79,12 +79,13 @@ def test_commands_are_quiet_when_told(quiet: bool, capfd: pytest.CaptureFixture[
     assert ("naming: 2 of 2" in capfd.readouterr().err) == (not quiet)
 
 
-@given(st.lists(st.sampled_from("abcdef"), unique=True), st.lists(st.sampled_from("abcdefgh")))
+@given(st.lists(st.sampled_from("abcdef"), min_size=1), st.lists(st.sampled_from("abcdefgh")))
 def test_steps_are_numbered_in_the_order_they_are_reached(planned: list[str], names: list[str]) -> None:
     steps = Steps(planned)
     labels = {name: steps.reach(name) for name in names}
     numbers = [int(label[1:].partition("/")[0]) for label in labels.values()]
     assert numbers == list(range(1, len(labels) + 1))
     total = len({*planned, *names})
+    assert Steps().reach("a") == "a"
     assert all(int(steps.reach(name).partition("]")[0].partition("/")[2]) == total for name in names)
     assert std.tqdm.format_interval(0) == steps.elapsed

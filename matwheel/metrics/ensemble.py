@@ -84,8 +84,7 @@ class PredictorEnsemble:
         if len(tables) < len(self.members):
             missing = len(self.members) - len(tables)
             log.warning(
-                "no interval: %d of %d models have no %s beside them, which the stages of a flywheel and their exports "
-                "have",
+                "no interval: %d of %d models have no %s beside them, which training and export leave there",
                 missing,
                 len(self.members),
                 VALIDATION_PREDICTIONS,

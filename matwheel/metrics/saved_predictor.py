@@ -13,7 +13,6 @@ from matwheel.data.crystal import CrystalTable, FloatArray
 from matwheel.data.graphs import CrystalGraphs
 from matwheel.models.predictor import TARGET, PropertyPredictor
 from matwheel.models.trained import TrainedModel
-from matwheel.writers import VALIDATION_PREDICTIONS
 
 _BATCH_SIZE = 256
 
@@ -60,7 +59,7 @@ class SavedPredictor:
             max_neighbours=data["max_neighbours"],
             reduce_cells=data["reduce_cells"],
             target=trained.checkpoint.get(TARGET),
-            validation=_read_validation(checkpoint.parent / VALIDATION_PREDICTIONS),
+            validation=_read_validation(trained.validation_predictions),
         )
 
     def predict(self, table: CrystalTable) -> FloatArray:
@@ -79,13 +78,13 @@ class SavedPredictor:
         return predicted
 
 
-def _read_validation(path: Path) -> pd.DataFrame | None:
-    """What `evaluate_predictor` left, None where there is none.
+def _read_validation(path: Path | None) -> pd.DataFrame | None:
+    """Predictions of validation rows by id, None where there are none.
 
     Raises:
         ValueError: If the file is damaged.
     """
-    if not path.is_file():
+    if path is None:
         return None
     try:
         table = pd.read_csv(path, dtype={"id": str}, index_col="id", float_precision="round_trip")

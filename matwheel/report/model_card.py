@@ -97,7 +97,7 @@ def _rows(path: Path) -> str:
 
 
 def _intervals(trained: TrainedModel[Any]) -> str:
-    if (trained.path.parent / VALIDATION_PREDICTIONS).is_file():
+    if trained.validation_predictions is not None:
         return f"`--interval` calibrates them on the validation rows in `{VALIDATION_PREDICTIONS}`"
     return "none, the predictions of the validation rows were not kept"
 
