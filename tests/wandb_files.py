@@ -2,6 +2,7 @@
 
 import json
 import struct
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from wandb.proto.wandb_internal_pb2 import Record
 
 _BLOCK = 32768  # the files are logs of LevelDB's format behind a header of their own
 _FILE_HEADER, _RECORD_HEADER = 7, 7
+_PATIENCE = 30.0  # seconds
 _LAST = (1, 4)  # a whole record, or the last part of one
 
 
@@ -19,6 +21,7 @@ class WandbRun:
     """A run.
 
     Attributes:
+        id: Unique.
         name: As shown.
         group: Of runs.
         job_type: Its kind.
@@ -28,8 +31,10 @@ class WandbRun:
         used: Artifacts it used.
         tables: By name, columns and rows.
         keys: Names of metrics in its history.
+        exit_code: How it ended; None as long as it is open.
     """
 
+    id: str
     name: str = ""
     group: str = ""
     job_type: str = ""
@@ -39,16 +44,23 @@ class WandbRun:
     used: dict[str, Any] = field(default_factory=dict)
     tables: dict[str, Any] = field(default_factory=dict)
     keys: set[str] = field(default_factory=set)
+    exit_code: int | None = None
 
 
 def read_runs(folder: Path) -> list[WandbRun]:
-    """All offline runs in a folder `wandb`, in the order they were started."""
-    paths = sorted(folder.glob("offline-run-*/run-*.wandb"), key=lambda path: path.stat().st_ctime_ns)
-    return [_read(path) for path in paths]
+    """All offline runs in a folder `wandb`, which must have ended; the process that writes them may be a bit behind."""
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        runs = [_read(path) for path in sorted(folder.glob("offline-run-*/run-*.wandb"))]
+        if all(run.exit_code is not None for run in runs):
+            return runs
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{[run.name for run in runs if run.exit_code is None]} have not ended")
+        time.sleep(0.2)
 
 
 def _read(path: Path) -> WandbRun:
-    run = WandbRun()
+    run = WandbRun(path.stem.removeprefix("run-"))
     for record in _records(path.read_bytes()):
         match record.WhichOneof("record_type"):
             case "run":
@@ -60,6 +72,8 @@ def _read(path: Path) -> WandbRun:
                 run.summary.update(_values(record.summary.update))
             case "history":
                 run.keys |= set(_values(record.history.item))
+            case "exit":
+                run.exit_code = record.exit.exit_code
             case "artifact":
                 artifact = record.artifact
                 known = {
