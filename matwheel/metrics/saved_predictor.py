@@ -70,7 +70,7 @@ class SavedPredictor:
         """
         if not len(table):
             return np.zeros(0)
-        graphs = CrystalGraphs.build(table, self.cutoff, self.max_neighbours)
+        graphs = CrystalGraphs.build(table, self.cutoff, self.max_neighbours, progress=True)
         with torch.inference_mode():
             batches = torch.split(torch.arange(len(table)), _BATCH_SIZE)
             values = [self.model(graphs.batch(rows)) for rows in batches]

@@ -10,7 +10,11 @@ from tests.test_cli import CONFIGS, SHORT, SMALL_FILTER, _args
 
 @pytest.mark.parametrize("without_crystals", [False, True])
 def test_it_names_what_is_there(
-    without_crystals: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    without_crystals: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_small_table(Path("small.xyz"), count=24)
@@ -18,7 +22,9 @@ def test_it_names_what_is_there(
     filters = [part for name, value in SMALL_FILTER.items() for part in (f"--trainer.callbacks.{name}", str(value))]
     arms = "[F, G_F]" if not without_crystals else "[F]"
     options = ["--trainer.callbacks.arms", arms, "--trainer.callbacks.baselines", "[dummy]"]
-    main([*_args("fit", CONFIGS / "flywheel" / "jitter.yaml"), *data, *SHORT, *filters, *options])
+    quiet = ["--quiet"] if without_crystals else []
+    main([*_args("fit", CONFIGS / "flywheel" / "jitter.yaml"), *data, *SHORT, *filters, *options, *quiet])
+    assert ("[1/8] baseline-dummy: started" in caplog.text) == (not without_crystals)
     lines = capsys.readouterr().out.splitlines()
     start = next(number for number, line in enumerate(lines) if line.startswith("results "))
     end = lines.index("next:")
