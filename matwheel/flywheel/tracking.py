@@ -127,7 +127,7 @@ class Tracker:
         import wandb
 
         assert self._logger is not None
-        metadata = {"key": result.key, "inputs": dict(inputs), **result.metrics}
+        metadata = {"key": result.key, "inputs": dict(inputs)}  # no metrics: it may not hold NaN
         artifact = wandb.Artifact(re.sub(r"[^\w.-]", "_", name), _kind(name), metadata=metadata)
         for path in sorted(path for path in result.folder.iterdir() if path.is_file() and path.name != LAST):
             if path.suffix == ".ckpt" and not self._logger._log_model:
