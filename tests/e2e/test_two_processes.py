@@ -133,14 +133,14 @@ def test_a_process_that_dies_takes_the_run_down_and_the_rerun_continues(launcher
 
     chunks = "stages/samples.partial-*/parts/*.npz"
     printed = _run_and_kill(command, rank=0, when=lambda: bool(list(RUN.glob(chunks))))
-    assert "stage prior: resumed" in printed
+    assert "] prior: resumed" in printed
     made = {path.name: path.stat().st_mtime_ns for path in RUN.glob(chunks)}
     assert 0 < len(made) < 14
     finished = _ledger()["generator"]
 
     done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=True)
     assert "] generator: finished before, skipped" in done.stderr
-    assert "stage samples: resumed" in done.stderr
+    assert "] samples: resumed" in done.stderr
     assert _ledger()["generator"] == finished
     parts = {path.name: path.stat().st_mtime_ns for path in RUN.glob("stages/samples/parts/*.npz")}
     assert len(parts) == 14
