@@ -33,20 +33,26 @@ log = logging.getLogger(__name__)
 
 
 def predict(
-    model: str | Path | Sequence[str | Path], structures: StructureLike | Sequence[StructureLike]
+    model: str | Path | Sequence[str | Path],
+    structures: StructureLike | Sequence[StructureLike],
+    interval: float | None = None,
 ) -> pd.DataFrame:
     """Predict a property of crystals, in the unit the model was trained in.
 
     Args:
         model: Checkpoint, exported folder, or folder with several of either; several predict their mean.
         structures: Paths (structure file, table, folder), pymatgen structures or ASE atoms, one or several.
+        interval: Probability with which the true value shall lie between `low` and `high`; calibrated on the validation
+            rows of the training, where these were kept. None for no interval.
 
     Returns:
         A row per crystal given, in their order: `id`, `prediction`, with several models `spread` (standard deviation),
-        and `target` where a table holds the known value. NaN for what cannot be used, with a warning that says why.
+        with an interval `low` and `high`, and `target` where a table holds the known value. NaN for what cannot be
+        used, with a warning that says why.
 
     Raises:
-        ValueError: If a file cannot be read, or no crystal is usable.
+        ValueError: If a file cannot be read, no crystal is usable, or there are too few validation rows for the
+            interval.
     """
     paths = [model] if isinstance(model, str | Path) else model
     ensemble = PredictorEnsemble.load([Path(path) for path in paths])
@@ -54,7 +60,7 @@ def predict(
     report = crystals.report
     if report.bad:
         log.warning("%s", report.summary())
-    frame = ensemble.predict(crystals).set_index(crystals.source_rows).reindex(range(report.total))
+    frame = ensemble.predict(crystals, interval).set_index(crystals.source_rows).reindex(range(report.total))
     frame.loc[[bad.row for bad in report.bad], "id"] = [bad.id for bad in report.bad]
     return frame
 

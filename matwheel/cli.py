@@ -17,20 +17,19 @@ from urllib.parse import urlparse
 
 import lightning as L
 import torch
+import yaml
 from jsonargparse import Namespace
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import BasePredictionWriter
+from lightning.pytorch.callbacks import BasePredictionWriter, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.loggers import CSVLogger, Logger
+from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from torch import nn
 
 # Classes can be named without their module in YAML and on the command line once they are imported.
-import matwheel.flywheel.callback
 import matwheel.flywheel.substitution
 import matwheel.flywheel.verifier
 import matwheel.models.latent_prior
-import matwheel.models.predictor
 import matwheel.nn.chgnet_network
 import matwheel.predictors.bonds
 import matwheel.predictors.ensemble
@@ -38,14 +37,18 @@ import matwheel.predictors.layer_binding
 import matwheel.predictors.network
 import matwheel.predictors.stack
 import matwheel.predictors.structure_features  # noqa: F401
+from matwheel.command import QUIET
 from matwheel.data.conditions import ConditionDataModule
 from matwheel.data.module import CrystalDataModule
 from matwheel.files import RUNS, write_text_atomically
+from matwheel.flywheel.callback import Flywheel
 from matwheel.flywheel.ledger import derive_seed
-from matwheel.models.checkpoints import WholeCheckpoints
+from matwheel.models.checkpoints import WholeCheckpoints, load_weights
+from matwheel.models.predictor import PropertyPredictor
+from matwheel.models.training_progress import TrainingProgress
 from matwheel.shipped_configs import with_shipped_configs
 from matwheel.user_errors import UserError
-from matwheel.writers import PredictionWriter, StructureWriter
+from matwheel.writers import VALIDATION_PREDICTIONS, PredictionWriter, StructureWriter
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +56,7 @@ _PACKAGES = ("matwheel", "torch", "lightning", "torch-geometric", "numpy", "json
 
 
 class RunRecord(SaveConfigCallback):
-    """Saves what is needed to repeat a run in its log folder, beside the checkpoints.
+    """Saves what is needed to repeat a run in its log folder, beside the checkpoints, and in W&B where that is used.
 
     `config.yaml` (all options), `run.json` (command, versions, git commit), `split.json` (ids of each part of the data)
     and `skipped_rows.csv` (rows of the table that could not be used).
@@ -79,6 +82,12 @@ class RunRecord(SaveConfigCallback):
                 data.split_rows.save(folder / "split.json", data.table)
             if len(data.report):
                 data.report.to_csv(folder / "skipped_rows.csv")
+
+    def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Give all options to W&B; called in the first process."""
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                logger.log_hyperparams({"options": yaml.safe_load(self.parser.dump(self.config))})
 
 
 class MatWheelCLI(LightningCLI):
@@ -112,6 +121,7 @@ class MatWheelCLI(LightningCLI):
             help="Name of the run, whose files go to runs/NAME; by default made of the data set and the command. The "
             "same name continues an interrupted flywheel.",
         )
+        parser.add_argument("--quiet", action="store_true", help=QUIET)
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -123,6 +133,18 @@ class MatWheelCLI(LightningCLI):
     def predict(self, **options: Any) -> None:
         """Predict without keeping what is predicted in memory: it is written to files."""
         self.trainer.predict(**options, return_predictions=False)
+
+    def after_fit(self) -> None:
+        """Keep the predictions of the validation rows beside the best checkpoint, for prediction intervals."""
+        best = getattr(self.trainer.checkpoint_callback, "best_model_path", "")
+        wheel = any(isinstance(callback, Flywheel) for callback in self.trainer.callbacks)  # type: ignore[attr-defined]
+        if not isinstance(self.model, PropertyPredictor) or wheel or not best or self.trainer.interrupted:
+            return
+        writer = PredictionWriter(Path(best).parent)
+        writer.file = VALIDATION_PREDICTIONS
+        self.trainer.callbacks.append(writer)  # type: ignore[attr-defined]
+        load_weights(self.model, Path(best))
+        self.trainer.predict(self.model, dataloaders=self.datamodule.val_dataloader(), return_predictions=False)
 
     def _parse_ckpt_path(self) -> None:
         """Hyperparameters in a checkpoint must not silently beat what the user asks for."""
@@ -138,10 +160,15 @@ class MatWheelCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Name the run, and choose offline tracking where there is no account."""
         options = self._options()
+        if options["quiet"]:
+            options.trainer.enable_progress_bar = options.trainer.enable_model_summary = False
+            for name in ("matwheel", "lightning.pytorch", "lightning.fabric"):
+                logging.getLogger(name).setLevel(logging.WARNING)
         options["name"] = options["name"] or _default_name(str(self.subcommand), options)
         for logger in _as_list(options.trainer.logger):
             if isinstance(logger, Namespace) and logger.class_path.endswith("WandbLogger"):
-                _prepare_wandb(logger.init_args, options["name"])
+                kind = "flywheel" if _wheels(options) else _class_name(options.model).lower()
+                _prepare_wandb(logger.init_args, options["name"], kind)
         seed = options["seed_everything"]
         if seed is not False:
             self.parser.add_instantiator(_SeededInstantiator(int(seed)), nn.Module, subclasses=True)
@@ -157,6 +184,8 @@ class MatWheelCLI(LightningCLI):
             kwargs["devices"] = int(os.environ["LOCAL_WORLD_SIZE"])
             kwargs["num_nodes"] = int(os.environ["WORLD_SIZE"]) // kwargs["devices"]
         callbacks = _as_list(options.callbacks)
+        if options.enable_progress_bar is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
+            callbacks = [*callbacks, TrainingProgress()]
         if self.subcommand == "predict" and not any(isinstance(c, BasePredictionWriter) for c in callbacks):
             is_generator = isinstance(self.datamodule, ConditionDataModule)
             callbacks = [*callbacks, StructureWriter() if is_generator else PredictionWriter()]
@@ -198,10 +227,10 @@ def _with_csv(configured: Any, name: str) -> list[Logger]:
     return [*(tables or [CSVLogger(RUNS, name=name)]), *others]
 
 
-def _prepare_wandb(options: Namespace, name: str) -> None:
+def _prepare_wandb(options: Namespace, name: str, kind: str) -> None:
     """Group a run's stages; record it on disk where no account is configured."""
     options["group"] = options.get("group") or name
-    options["job_type"] = options.get("job_type") or "predictor"
+    options["job_type"] = options.get("job_type") or kind
     options["save_dir"] = str(RUNS / name)
     if not options.offline and not os.environ.get("WANDB_MODE") and not _has_wandb_account():
         log.warning("no W&B account is configured: the run is recorded offline (wandb sync uploads it later)")
@@ -225,7 +254,7 @@ def _has_wandb_account() -> bool:
 def _default_name(subcommand: str, options: Namespace) -> str:
     """DATASET-flywheel and what tells its kind from others, or DATASET-MODEL and, except for fit, the command."""
     data = options.get("data")
-    wheels = [callback for callback in _as_list(options.trainer.callbacks) if _class_name(callback) == "Flywheel"]
+    wheels = _wheels(options)
     if subcommand == "fit" and wheels:
         fraction = data.init_args.get("labelled_fraction", 1.0) if data is not None else 1.0
         source = wheels[0].init_args.get("source")
@@ -233,6 +262,10 @@ def _default_name(subcommand: str, options: Namespace) -> str:
     else:
         kind = [_class_name(options.model), subcommand if subcommand != "fit" else ""]
     return "-".join(part for part in (_dataset(data), *kind) if part).lower()
+
+
+def _wheels(options: Namespace) -> list[Namespace]:
+    return [callback for callback in _as_list(options.trainer.callbacks) if _class_name(callback) == "Flywheel"]
 
 
 def _class_name(configured: Namespace) -> str:

@@ -8,7 +8,10 @@ from contextlib import contextmanager
 
 from jsonargparse import ArgumentParser, Namespace
 
+from matwheel.progress import hidden_progress
 from matwheel.user_errors import shown_as_messages
+
+QUIET = "Show no progress, only results and warnings."
 
 
 @contextmanager
@@ -16,11 +19,14 @@ def command(parser: ArgumentParser, args: Sequence[str] | None) -> Iterator[Name
     """Read options, then do what they say, with messages on the terminal and errors of the user's as messages.
 
     Args:
-        parser: Knows the options.
+        parser: Knows the options; gets `--quiet`.
         args: Arguments instead of those of the process.
     """
     logging.basicConfig(format="%(message)s")
-    for name in ("matwheel", "__main__"):  # the second is the command itself under `python -m`
-        logging.getLogger(name).setLevel(logging.INFO)
+    parser.add_argument("--quiet", action="store_true", help=QUIET)
     with shown_as_messages():
-        yield parser.parse_args(args)
+        options = parser.parse_args(args)
+        for name in ("matwheel", "__main__"):  # the second is the command itself under `python -m`
+            logging.getLogger(name).setLevel(logging.WARNING if options.quiet else logging.INFO)
+        with hidden_progress(options.quiet):
+            yield options

@@ -15,6 +15,7 @@ from matwheel.models.latent_prior import LatentPrior
 from matwheel.models.predictor import PropertyPredictor
 from matwheel.models.trained import WEIGHTS, TrainedModel
 from matwheel.report.model_card import CARD, model_card
+from matwheel.writers import VALIDATION_PREDICTIONS
 
 _KINDS: dict[str, type[PropertyPredictor] | type[LatentPrior]] = {
     kind.__name__: kind for kind in (PropertyPredictor, LatentPrior)
@@ -29,7 +30,8 @@ def main(args: Sequence[str] | None = None) -> None:
     """
     parser = ArgumentParser(
         prog="python -m matwheel.export",
-        description=f"Write a trained predictor or generator as a folder: {WEIGHTS}, config.yaml and a model card.",
+        description=f"Write a trained predictor or generator as a folder: {WEIGHTS}, config.yaml and a model card; of "
+        "a predictor also the predictions of its validation rows, by which intervals are calibrated.",
     )
     parser.add_argument("checkpoint", type=Path, help="Checkpoint (.ckpt) of a predictor or of a generator's prior.")
     parser.add_argument("--out", type=Path, required=True, help="Folder to write to.")
@@ -62,6 +64,9 @@ def export(checkpoint: Path, folder: Path, config: Path | None = None) -> None:
         )
     trained = TrainedModel.load(checkpoint, _KINDS[made_by], config)
     trained.write(folder)
+    validation = trained.validation_predictions
+    if validation is not None:
+        write_text_atomically(folder / VALIDATION_PREDICTIONS, validation.read_text(encoding="utf-8"))
     write_text_atomically(folder / CARD, model_card(trained, folder))
 
 

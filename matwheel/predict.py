@@ -33,7 +33,8 @@ def _parser() -> ArgumentParser:
     parser = ArgumentParser(
         prog="python -m matwheel.predict",
         description="Predict a property of crystals with a trained model, in the unit it was trained in. With several "
-        "models the prediction is their mean, and their standard deviation is in the column 'spread'.",
+        "models the prediction is their mean, and their standard deviation is in the column 'spread'. An interval is "
+        "calibrated on the validation rows of the training, if these were kept.",
     )
     parser.add_argument(
         "trained",
@@ -50,6 +51,12 @@ def _parser() -> ArgumentParser:
         help="Crystals: CIF or POSCAR files, folders of them, tables (CSV, JSON, Parquet) or extended XYZ.",
     )
     parser.add_argument("--model", type=Path, nargs="+", default=[], help="Further models of the same property.")
+    parser.add_argument(
+        "--interval",
+        type=float | None,
+        default=None,
+        help="Probability with which the true value shall lie between the columns 'low' and 'high', such as 0.9.",
+    )
     parser.add_argument(
         "--out",
         type=Path,
@@ -68,7 +75,7 @@ def _run(options: Namespace) -> None:
     if crystals.report.bad:
         log.warning("%s", crystals.report.summary())
         crystals.report.to_csv(out.with_name(_SKIPPED))
-    _write(models.predict(crystals), out)
+    _write(models.predict(crystals, options.interval), out)
     print(f"wrote {len(crystals)} predictions of {models.target or 'the property'} to {out}")
 
 

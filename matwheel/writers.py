@@ -23,6 +23,8 @@ from matwheel.models.predictor import Predictions
 log = logging.getLogger(__name__)
 
 PREDICTIONS = "predictions.csv"
+VALIDATION_PREDICTIONS = "validation_predictions.csv"
+"""Predictions of the validation rows, by which intervals are calibrated."""
 SAMPLES = "samples.npz"
 """The generated crystals as a `CrystalTable`, for the stages that follow."""
 SAMPLES_EXTXYZ = "samples.extxyz"
@@ -32,15 +34,19 @@ _PARTS = "parts"
 
 
 class PredictionWriter(BasePredictionWriter):
-    """Writes `predictions.csv`: id, prediction and, where known, target, in the user's units.
+    """Writes a table of predictions: id, prediction and, where known, target, in the user's units.
 
     Args:
         folder: Where to write; the run's log folder by default.
+
+    Attributes:
+        file: Name of the table; `predictions.csv` unless changed.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
         super().__init__("batch")
         self.folder = folder
+        self.file = PREDICTIONS
         self._frames: list[pd.DataFrame] = []
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -74,14 +80,14 @@ class PredictionWriter(BasePredictionWriter):
             return
         folder = self.folder if self.folder is not None else _log_folder(trainer)
         folder.mkdir(parents=True, exist_ok=True)
-        parts = [folder / f"predictions.rank-{rank}.csv" for rank in range(trainer.world_size)]
+        parts = [folder / f"{Path(self.file).stem}.rank-{rank}.csv" for rank in range(trainer.world_size)]
         parts[trainer.global_rank].unlink(missing_ok=True)
         if self._frames:
             with replaced_when_complete(parts[trainer.global_rank]) as temporary:
                 pd.concat(self._frames).to_csv(temporary, index=False)
         trainer.strategy.barrier()
         if trainer.is_global_zero:
-            _merge_predictions([part for part in parts if part.is_file()], folder / PREDICTIONS)
+            _merge_predictions([part for part in parts if part.is_file()], folder / self.file)
         trainer.strategy.barrier()
 
 

@@ -1,6 +1,7 @@
 """Predictions from a checkpoint alone, alike before and after export."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from matwheel.fit import main as fit
 from matwheel.metrics.saved_predictor import SavedPredictor
 from matwheel.models.trained import WEIGHTS
 from matwheel.predict import main as predict
+from matwheel.writers import VALIDATION_PREDICTIONS
 from tests.data.samples import CAESIUM_CHLORIDE, cif
 from tests.test_cli import CONFIGS, QUIET, _args
 from tests.trained import SMALL_NETWORK, train_predictor
@@ -162,3 +164,49 @@ def test_the_model_card_says_what_it_is(exported: list[Path], checkpoints: list[
         assert phrase in card
     folder = checkpoints[0].parents[3]
     assert str(folder) not in card + (exported[0] / "config.yaml").read_text()
+
+
+def test_intervals_are_calibrated_on_validation_rows(
+    folder: Path, tmp_path: Path, checkpoints: list[Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    models = [tmp_path / str(seed) / "best.ckpt" for seed in (0, 1)]
+    tables = [model.with_name(VALIDATION_PREDICTIONS) for model in models]
+    for model, checkpoint in zip(models, checkpoints, strict=True):
+        shutil.copytree(checkpoint.parent, model.parent)
+        shutil.copy(checkpoint.parents[1] / "config.yaml", model.parent)
+    rows = json.loads((checkpoints[0].parents[1] / "split.json").read_text())["val"]
+    crystals, interval = folder / "small.xyz", ("--interval", "0.5")
+
+    def columns(*args: object) -> list[str]:
+        return list(predicted(tmp_path / "p.csv", *args, *interval).columns)
+
+    alone = predicted(tmp_path / "alone.csv", models[0], crystals, *interval).set_index("id")
+    assert list(alone.columns) == ["prediction", "low", "high", "target"]
+    kept = pd.read_csv(tables[0], index_col="id")
+    np.testing.assert_allclose(kept.loc[rows, "prediction"], alone.loc[rows, "prediction"], rtol=1e-5)
+    assert len(kept) == len(rows)
+    assert alone.loc[rows].eval("low <= target <= high").mean() >= 0.5
+
+    other_order = pd.read_csv(tables[1])[::-1]
+    other_order.to_csv(tables[1], index=False)
+    both = predicted(tmp_path / "both.csv", models[0], crystals, "--model", models[1], *interval)
+    assert list(both.columns) == ["id", "prediction", "spread", "low", "high", "target"]
+    export([str(models[0]), "--out", str(tmp_path / "exported")])
+    carried = predicted(tmp_path / "carried.csv", tmp_path / "exported", crystals, "--model", models[1], *interval)
+    pd.testing.assert_frame_equal(both, carried, check_exact=True)
+    assert "`--interval` calibrates them" in (tmp_path / "exported" / "README.md").read_text()
+
+    other_order[1:].to_csv(tables[1], index=False)
+    assert "low" not in columns(models[0], crystals, "--model", models[1])
+    assert "no interval: the models were not validated on the same rows" in caplog.text
+    tables[1].unlink()
+    assert "low" not in columns(models[0], crystals, "--model", models[1])
+    assert "no interval: 1 of 2 models have no validation_predictions.csv beside them" in caplog.text
+    with pytest.raises(SystemExit):
+        predicted(tmp_path / "p.csv", models[0], crystals, "--interval", "0.99")
+    shutil.copy(models[0], models[0].with_name("another.ckpt"))  # the table may be about either
+    assert "low" not in columns(models[0], crystals)
+    models[0].with_name("another.ckpt").unlink()
+    tables[0].write_text("id,x\n1,2\n")
+    with pytest.raises(SystemExit):
+        columns(models[0], crystals)

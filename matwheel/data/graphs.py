@@ -19,11 +19,11 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch_geometric.data import Batch
-from tqdm.auto import tqdm
 
 from matwheel.data.crystal import CrystalTable
 from matwheel.data.neighbours import SHELL_TOLERANCE, Neighbours, periodic_neighbours
 from matwheel.files import clear_write_errors
+from matwheel.progress import progress_bar
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ class CrystalGraphs:
         if not len(table):
             raise ValueError("there is no crystal to build graphs of")
         columns: list[list[Tensor]] = [[] for _ in range(7)]
-        bar = tqdm(total=len(table), desc="Building crystal graphs", unit="crystal", disable=not progress)
+        bar = progress_bar("building crystal graphs", len(table), "crystal", progress)
         for start in range(0, len(table), _CHUNK):
             part = table.take(np.arange(start, min(start + _CHUNK, len(table))))
             num_atoms = torch.from_numpy(part.num_atoms)

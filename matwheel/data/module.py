@@ -114,7 +114,7 @@ class CrystalDataModule(L.LightningDataModule):
 
     def prepare_data(self) -> None:
         """Read the table and build the graph cache, once per machine."""
-        self._cached_graphs(self._load().table)
+        self._cached_graphs(self._load().table, self.trainer is None or self.trainer.progress_bar_callback is not None)
 
     def setup(self, stage: str) -> None:
         """Load table, graphs and split; calling it again changes nothing."""
@@ -282,8 +282,8 @@ class CrystalDataModule(L.LightningDataModule):
             self._loaded = loaded
         return self._loaded
 
-    def _cached_graphs(self, table: CrystalTable) -> CrystalGraphs:
-        return CrystalGraphs.cached(table, self.cutoff, self.max_neighbours, self.cache_dir)
+    def _cached_graphs(self, table: CrystalTable, progress: bool = False) -> CrystalGraphs:
+        return CrystalGraphs.cached(table, self.cutoff, self.max_neighbours, self.cache_dir, progress)
 
 
 class _CrystalDataset(Dataset[Batch]):

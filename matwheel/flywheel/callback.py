@@ -21,16 +21,17 @@ from lightning.pytorch.callbacks import (
 )
 from lightning.pytorch.cli import SaveConfigCallback
 
-from matwheel.data.catalogue import unit_of
 from matwheel.data.module import CrystalDataModule
 from matwheel.flywheel.agreement import LabelAgreement
 from matwheel.flywheel.arms import DEFAULT_ARMS, ArmName, Scenario
 from matwheel.flywheel.conditions import ConditionSampler, KernelDensity
+from matwheel.flywheel.end_screen import SYNTHETIC, end_screen
 from matwheel.flywheel.filters import BasicFilter, Filter, NoCrystalLeftError
 from matwheel.flywheel.generation import GenerationSettings, GeneratorRecipe
 from matwheel.flywheel.interruption import interruptible
 from matwheel.flywheel.labels import ConditionLabels, Labeller, PredictorLabels
 from matwheel.flywheel.ledger import Ledger
+from matwheel.flywheel.plan import planned_stages
 from matwheel.flywheel.predictor_pretraining import PredictorPretraining
 from matwheel.flywheel.pretraining import Pretraining
 from matwheel.flywheel.processes import Processes
@@ -39,20 +40,19 @@ from matwheel.flywheel.results import ResultRow
 from matwheel.flywheel.run import Run
 from matwheel.flywheel.sources import CrystalSource
 from matwheel.flywheel.stages import FitSettings, PredictorRecipe
+from matwheel.flywheel.tracking import differences
 from matwheel.flywheel.trainers import StageTrainers, seed_all
 from matwheel.flywheel.turn import TurnSettings
-from matwheel.flywheel.wheel import RESULTS, ROUNDS, Wheel
+from matwheel.flywheel.wheel import Wheel
 from matwheel.models.con_cdvae import ConCDVAE
 from matwheel.models.latent_prior import LatentPrior
 from matwheel.models.predictor import PropertyPredictor
 from matwheel.predictors.predictor import Predictor
-from matwheel.report.table import format_results, format_rounds
+from matwheel.progress import Steps, hidden_progress
 from matwheel.writers import describe_samples, write_extxyz
 
 log = logging.getLogger(__name__)
 
-SYNTHETIC = "synthetic.extxyz"
-"""The synthetic crystals of the last arm in its best round, with the labels it was trained on."""
 _DEFAULT_FIT = FitSettings()
 _NOT_OF_RECIPE = (Checkpoint, ProgressBar, ModelSummary, LearningRateMonitor, SaveConfigCallback, BasePredictionWriter)
 """Callbacks that watch a training without changing it."""
@@ -205,13 +205,15 @@ class Flywheel(Callback):
         ledger = Ledger(folder, Processes.of(trainer)).__enter__()
         try:
             run = Run(ledger, StageTrainers(trainer), int(os.environ.get("PL_GLOBAL_SEED", 0)))
-            with interruptible(trainer):
+            with interruptible(trainer), hidden_progress(trainer.progress_bar_callback is None):
                 self._wheel = self._make_wheel(run, data, pl_module, recipe)
-                self._spin(self._wheel)
+                ledger.steps = Steps(planned_stages(self._wheel))
+                self._spin(trainer, self._wheel)
             synthetic = self._wheel.synthetic
             if run.is_first and synthetic is not None:
                 labels = describe_samples(synthetic).assign(**{data.target: synthetic.properties[data.target]})
                 write_extxyz(folder / SYNTHETIC, synthetic, labels)
+                run.trainers.tracker.log_table("synthetic_crystals", labels)
             data.use_training(None, synthetic, self.synthetic_weight)
         except BaseException:
             ledger.__exit__()
@@ -230,11 +232,12 @@ class Flywheel(Callback):
             errors = {f"test_mae/{name}": row.test_mae, f"val_mae/{name}": row.val_mae}
             for logger in trainer.loggers:
                 logger.log_metrics(errors, step=row.round)
+        self._wheel.run.trainers.tracker.log_summary(differences(self.results, self._wheel.scenario))
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Report."""
         assert self._wheel is not None
-        _print(self._wheel)
+        _print(trainer, self._wheel)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Let another process work in the run's folder."""
@@ -287,11 +290,11 @@ class Flywheel(Callback):
             pretraining=self.pretraining,
         )
 
-    def _spin(self, wheel: Wheel) -> None:
+    def _spin(self, trainer: L.Trainer, wheel: Wheel) -> None:
         try:
             wheel.spin()
         except NoCrystalLeftError:
-            _print(wheel)
+            _print(trainer, wheel)
             raise
 
     def _release(self) -> None:
@@ -299,16 +302,11 @@ class Flywheel(Callback):
             self._wheel.run.ledger.__exit__()
 
 
-def _print(wheel: Wheel) -> None:
-    """Show the tables in the first process."""
-    if not wheel.run.is_first:
-        return
-    known, folder = wheel.scenario.known, wheel.run.ledger.folder
-    unit = unit_of(known.dataset, known.target)
-    print(f"\n{format_results(wheel.results, unit)}")
-    if wheel.rounds > 1 and wheel.round_rows:
-        print(f"\n{format_rounds(wheel.round_rows, unit)}\n\nRounds: {folder / ROUNDS}")
-    print(f"\nResults: {folder / RESULTS}")
+def _print(trainer: L.Trainer, wheel: Wheel) -> None:
+    """Show the outcome in the first process."""
+    log_dir = trainer.log_dir  # all processes must ask together
+    if wheel.run.is_first:
+        print(f"\n{end_screen(wheel, Path(log_dir) if log_dir is not None else None)}")
 
 
 def _recipe(trainer: L.Trainer, wheel: Flywheel) -> PredictorRecipe:

@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 from matwheel.files import remove_temporaries, write_text_atomically
 from matwheel.flywheel.fingerprint import Json, fingerprint
 from matwheel.flywheel.processes import SINGLE_PROCESS, Processes
+from matwheel.progress import Steps
 from matwheel.user_errors import UserError
 
 log = logging.getLogger(__name__)
@@ -108,6 +109,8 @@ class Ledger:
         self.processes = processes
         self._lock = FileLock(folder / "ledger.lock")
         self._started = _now()
+        self.steps = Steps()
+        """Numbers the stages in the log."""
         self.stages: dict[str, StageRecord] = {}
 
     def __enter__(self) -> Self:
@@ -153,8 +156,9 @@ class Ledger:
             seed: Seed of the stage.
         """
         finished = self.finished(name, config, inputs, seed)
+        label = self.steps.reach(name)
         if finished is not None:
-            log.info("stage %s: finished before, skipped", name)
+            log.info("%s: finished before, skipped", label)
             return finished
 
         config_hash, key = self._hashes(name, config, inputs, seed)
@@ -169,7 +173,7 @@ class Ledger:
                     shutil.rmtree(stale)
             partial.mkdir(parents=True, exist_ok=True)
             remove_temporaries(partial)
-            log.info("stage %s: %s", name, "resumed" if any(partial.iterdir()) else "started")
+            log.info("%s: %s", label, "resumed" if any(partial.iterdir()) else "started")
         self.processes.barrier()
 
         clock = time.perf_counter()
@@ -192,7 +196,7 @@ class Ledger:
             _replace(folder, partial)
         self._record(name, record)
         self.processes.barrier()
-        log.info("stage %s: finished in %.1f s", name, seconds)
+        log.info("%s: finished in %.1f s, %s since the start", label, seconds, self.steps.elapsed)
         return StageResult(key, folder, metrics, seconds, skipped=False)
 
     def finished(self, name: str, config: Json, inputs: Mapping[str, str], seed: int) -> StageResult | None:

@@ -11,6 +11,11 @@ def round_suffix(number: int) -> str:
     return "" if number <= 1 else f"-round-{number}"
 
 
+def control_suffix(labels: str) -> str:
+    """Tells the stages of the control's generator, trained on true labels, from those of the scenario's own."""
+    return "-true" if labels == "true" else ""
+
+
 def predictor_stage(arm: str, suffix: str = "") -> str:
     """Stage that trains and tests the predictor of an arm."""
     return f"predictor-{arm.replace(' ', '_')}{suffix}"

@@ -74,5 +74,8 @@ class Run:
                 raise useless
             return metrics
 
-        result = self.ledger.run(name, seeded, config, inputs, seed)
-        return replace(result, metrics=self.ledger.processes.broadcast(dict(result.metrics)))
+        with self.trainers.tracker.stage(name, config, inputs, seed) as track:
+            result = self.ledger.run(name, seeded, config, inputs, seed)
+            result = replace(result, metrics=self.ledger.processes.broadcast(dict(result.metrics)))
+            track(result)
+        return result

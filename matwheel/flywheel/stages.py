@@ -31,7 +31,14 @@ from matwheel.models.con_cdvae import ConCDVAE
 from matwheel.models.latent_prior import LatentPrior
 from matwheel.models.latents import LatentDataModule
 from matwheel.models.multi_task import MultiTaskPredictor
-from matwheel.writers import SAMPLES, PredictionWriter, StructureWriter, describe_samples, write_samples
+from matwheel.writers import (
+    SAMPLES,
+    VALIDATION_PREDICTIONS,
+    PredictionWriter,
+    StructureWriter,
+    describe_samples,
+    write_samples,
+)
 
 CONDITIONS = "conditions.parquet"
 CRYSTALS = "crystals.npz"
@@ -242,7 +249,7 @@ def train_predictor(
     folder: Path,
     trainers: StageTrainers,
 ) -> dict[str, float]:
-    """Train and evaluate a predictor; leaves `best.ckpt` and the predictions of the test rows."""
+    """Train and evaluate a predictor; leaves `best.ckpt` and the predictions of test and validation rows."""
     fitted = trainers.fit(
         model, data, folder, "predictor", seed, recipe.monitor, recipe.mode, recipe.callbacks, **recipe.options
     )
@@ -253,14 +260,17 @@ def train_predictor(
 def evaluate_predictor(
     model: L.LightningModule, checkpoint: Path, data: CrystalDataModule, folder: Path, trainers: StageTrainers
 ) -> dict[str, float]:
-    """Errors of a checkpoint on validation and test rows; leaves the predictions of the test rows."""
+    """Errors of a checkpoint on validation and test rows; leaves the predictions of both."""
     load_weights(model, checkpoint)
     # Every process sees all rows: a distributed sampler would count some of them twice.
     options = {"use_distributed_sampler": False}
-    with trainers.trainer(folder, "evaluation", [PredictionWriter(folder)], **options) as trainer:
+    writer = PredictionWriter(folder)
+    with trainers.trainer(folder, "evaluation", [writer], **options) as trainer:
         val = trainer.validate(model, datamodule=data, verbose=False)[0]
         test = trainer.test(model, datamodule=data, verbose=False)[0]
         trainer.predict(model, dataloaders=data.test_dataloader(), return_predictions=False)
+        writer.file = VALIDATION_PREDICTIONS
+        trainer.predict(model, dataloaders=data.val_dataloader(), return_predictions=False)
     return {
         "val_mae": val["val/mae"],
         "test_mae": test["test/mae"],

@@ -19,7 +19,7 @@ from lightning.fabric.plugins.environments.cluster_environment import ClusterEnv
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger, WandbLogger
+from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.strategies import DDPStrategy, ParallelStrategy
 from lightning.pytorch.strategies.strategy import Strategy
 
@@ -27,7 +27,9 @@ from matwheel.data.shares import Shares
 from matwheel.flywheel.latest import LatestCheckpoint, TrainingState, state_to_continue
 from matwheel.flywheel.ledger import derive_seed
 from matwheel.flywheel.processes import SINGLE_PROCESS, Processes
+from matwheel.flywheel.tracking import Tracker
 from matwheel.models.checkpoints import WholeCheckpoints
+from matwheel.models.training_progress import TrainingProgress
 
 BEST = "best.ckpt"
 _EXPECTED_WARNINGS = (
@@ -82,21 +84,23 @@ class StageTrainers:
 
     def __init__(self, outer: L.Trainer | None = None) -> None:
         self.outer = outer
+        self.tracker = Tracker(outer)
 
     @contextmanager
     def trainer(
         self, folder: Path | None, stage: str, callbacks: Sequence[Callback] = (), **options: Any
     ) -> Iterator[L.Trainer]:
-        """A trainer for one stage; its loggers are closed afterwards.
+        """A trainer for one stage.
 
         Args:
             folder: Where the stage writes; None for a trainer that leaves nothing, such as one that only predicts.
-            stage: Its name, for loggers.
+            stage: What it does, for the progress bar.
             callbacks: Its callbacks.
             **options: Further arguments of the trainer.
         """
-        tracked = self._wandb(folder, stage) if folder is not None else []
-        loggers = [CSVLogger(folder, name="logs"), *tracked] if folder is not None else False
+        if self.outer is not None and self.outer.progress_bar_callback is not None:
+            callbacks = [*callbacks, TrainingProgress(stage)]
+        loggers = [CSVLogger(folder, name="logs"), *self.tracker.loggers(folder)] if folder is not None else False
         with _quiet():
             trainer = L.Trainer(
                 default_root_dir=folder,
@@ -110,11 +114,7 @@ class StageTrainers:
             )
             # The wheel handles signals, see `interruption`: those of nested trainers would take its place.
             trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
-            try:
-                yield trainer
-            finally:
-                for logger in tracked:
-                    logger.experiment.finish()
+            yield trainer
 
     def fit(
         self,
@@ -189,31 +189,6 @@ class StageTrainers:
             options["strategy"] = _copied(strategy)
             plugins.append(_SameProcesses(outer))
         return options
-
-    def _wandb(self, folder: Path, stage: str) -> list[WandbLogger]:
-        """A run of its own beside the outer trainer's, which stays open; in the first process, if there is one."""
-        if self.outer is None or not self.outer.is_global_zero:
-            return []
-        outer = next((logger for logger in self.outer.loggers if isinstance(logger, WandbLogger)), None)
-        if outer is None:
-            return []
-        import wandb
-
-        # Project, group and the like of the outer run; Lightning keeps them in these private attributes only.
-        run = wandb.init(
-            **{
-                **outer._wandb_init,
-                "id": None,
-                "name": folder.name.partition(".partial-")[0],
-                "job_type": stage,
-                "dir": folder,
-                "mode": "offline" if outer._offline else None,
-                "reinit": "create_new",
-            }
-        )
-        run.define_metric("trainer/global_step")
-        run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
-        return [WandbLogger(experiment=run, save_dir=folder)]
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from matwheel.flywheel.generation import (
 from matwheel.flywheel.labels import Labeller, Teacher, read_labels, write_labels
 from matwheel.flywheel.ledger import StageResult
 from matwheel.flywheel.mixtures import LabelledCrystals, Mixture, TrainedArm
-from matwheel.flywheel.names import predictor_stage, reuse_stage, round_suffix
+from matwheel.flywheel.names import control_suffix, predictor_stage, reuse_stage, round_suffix
 from matwheel.flywheel.references import Reuse, encoder_predictor, latents_predictor
 from matwheel.flywheel.run import Run
 from matwheel.flywheel.stages import (
@@ -136,7 +136,7 @@ class Turn:
         before = self.previous.generation(labels) if self.previous is not None else None
         kept = before if self.settings.keep_crystals else None
         start = before if self.settings.continue_generator and isinstance(before, LearnedGeneration) else None
-        data, suffix = self.real(labels), _control(labels) + self.suffix
+        data, suffix = self.real(labels), control_suffix(labels) + self.suffix
         if isinstance(settings.source, GeneratorRecipe):
             return LearnedGeneration(settings.source, self.run, settings, data, self.number, suffix, start, kept)
         return DerivedGeneration(settings.source, self.run, settings, data, self.number, suffix, kept)
@@ -147,10 +147,10 @@ class Turn:
             generation, agreement = self.generation(labels), self.settings.agreement
             table, crystals = generation.table, generation.crystals
             if agreement is not None:
-                crystals = self._agree(f"agreement{_control(labels)}", agreement, table, crystals.key)
+                crystals = self._agree(f"agreement{control_suffix(labels)}", agreement, table, crystals.key)
                 table = CrystalTable.load(crystals.folder / CRYSTALS)
             inputs = {"crystals": crystals.key}
-            stage = self._label(f"labels{_control(labels)}", self.settings.labeller, table, inputs)
+            stage = self._label(f"labels{control_suffix(labels)}", self.settings.labeller, table, inputs)
             table = table.with_properties(**{self.scenario.known.target: read_labels(stage.folder)})
             self._synthetic[labels] = LabelledCrystals(table, stage.key)
         return self._synthetic[labels]
@@ -286,8 +286,3 @@ class Turn:
             **{f"predictor {p.name}": self.fits.stage(p, self.scenario.real_arm).key for p in predictors},
         }
         return self.run.stage(f"{name}{self.suffix}", work, config, inputs, purpose=name)
-
-
-def _control(labels: Labels) -> str:
-    """Tells the stages of the control's generator from those of the scenario's own."""
-    return "-true" if labels == "true" else ""

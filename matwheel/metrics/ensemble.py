@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +12,12 @@ import pandas as pd
 
 from matwheel.data.cells import niggli_reduce
 from matwheel.data.rows import LoadedTable
+from matwheel.metrics.calibration import Calibration
 from matwheel.metrics.saved_predictor import SavedPredictor
 from matwheel.models.trained import model_files
+from matwheel.writers import VALIDATION_PREDICTIONS
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -45,12 +50,20 @@ class PredictorEnsemble:
             raise ValueError(f"these models predict different properties: {found}. Give models of one property")
         return cls(members, next(iter(targets), None))
 
-    def predict(self, crystals: LoadedTable) -> pd.DataFrame:
+    def predict(self, crystals: LoadedTable, interval: float | None = None) -> pd.DataFrame:
         """Predict a property of n crystals, in the unit it was trained in.
+
+        Args:
+            crystals: What to predict.
+            interval: Probability with which the true value shall lie between `low` and `high`; None for no interval.
 
         Returns:
             n rows: `id`, `prediction` (the members' mean), with several members `spread` (their standard deviation),
+            `low` and `high` if an interval is asked for and the members can be calibrated, else with a warning without,
             and `target`, the known value, if the crystals have a column of the property's name.
+
+        Raises:
+            ValueError: If there are too few validation rows for the interval.
         """
         table = crystals.table
         reduced = niggli_reduce(table) if any(member.reduce_cells for member in self.members) else table
@@ -58,6 +71,29 @@ class PredictorEnsemble:
         frame = pd.DataFrame({"id": table.ids, "prediction": values.mean(axis=0)})
         if len(self.members) > 1:
             frame["spread"] = values.std(axis=0, ddof=1)
+        calibration = self._calibration() if interval is not None else None
+        if interval is not None and calibration is not None:
+            frame["low"], frame["high"] = calibration.interval(values, interval)
         if self.target in table.properties:
             frame["target"] = table.properties[self.target]
         return frame
+
+    def _calibration(self) -> Calibration | None:
+        """From the validation rows of all members, which must be the same; None, with a warning, without them."""
+        tables = [member.validation for member in self.members if member.validation is not None]
+        if len(tables) < len(self.members):
+            missing = len(self.members) - len(tables)
+            log.warning(
+                "no interval: %d of %d models have no %s beside them, which training and export leave there",
+                missing,
+                len(self.members),
+                VALIDATION_PREDICTIONS,
+            )
+            return None
+        first = tables[0]
+        if not all(table["target"].sort_index().equals(first["target"].sort_index()) for table in tables):
+            # A row that one member was validated on and another trained on would make the interval too narrow.
+            log.warning("no interval: the models were not validated on the same rows; give models of the same split")
+            return None
+        predictions = np.stack([table["prediction"].reindex(first.index).to_numpy() for table in tables])
+        return Calibration.fit(predictions, first["target"].to_numpy(), self.members[0].model.transform)

@@ -14,7 +14,7 @@ from multiprocessing import get_all_start_methods, get_context
 from multiprocessing.connection import Connection, wait
 from typing import Any, Generic, TypeVar
 
-from tqdm.auto import tqdm
+from matwheel.progress import progress_bar
 
 TIME_OUT = "time-out"
 CRASH = "crash"
@@ -53,7 +53,7 @@ class Pool:
     Attributes:
         processes: Worker processes; 0 for one per processor.
         timeout: s, time that one structure may take.
-        progress: Show a progress bar with the time left.
+        progress: Show progress with the time left.
     """
 
     processes: int = 0
@@ -94,7 +94,7 @@ class Pool:
             for _ in range(min(self.processes or os.cpu_count() or 1, len(items))):
                 workers.append(_Worker(function))
             wait([worker.pipe for worker in workers])  # their start is not part of the time per structure
-            bar = tqdm(total=sum(sizes), desc=label, unit="structure", disable=not self.progress)
+            bar = progress_bar(label, sum(sizes), "structure", self.progress)
             while waiting or any(worker.item is not None for worker in workers):
                 first_deadline = min(worker.deadline for worker in workers) - time.monotonic()
                 wait([worker.pipe for worker in workers], max(first_deadline, 0) if first_deadline < math.inf else None)

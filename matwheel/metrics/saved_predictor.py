@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 
 from matwheel.data.crystal import CrystalTable, FloatArray
@@ -26,6 +27,8 @@ class SavedPredictor:
         max_neighbours: Neighbours per atom in its graphs.
         reduce_cells: Whether it was trained on Niggli-reduced cells.
         target: The property, where the checkpoint names it.
+        validation: `prediction` and `target` of the validation rows of its training, by `id`; None where they were not
+            kept.
     """
 
     model: PropertyPredictor
@@ -33,6 +36,7 @@ class SavedPredictor:
     max_neighbours: int
     reduce_cells: bool
     target: str | None
+    validation: pd.DataFrame | None
 
     @classmethod
     def load(cls, checkpoint: Path, config: Path | None = None) -> SavedPredictor:
@@ -55,6 +59,7 @@ class SavedPredictor:
             max_neighbours=data["max_neighbours"],
             reduce_cells=data["reduce_cells"],
             target=trained.checkpoint.get(TARGET),
+            validation=_read_validation(trained.validation_predictions),
         )
 
     def predict(self, table: CrystalTable) -> FloatArray:
@@ -65,9 +70,26 @@ class SavedPredictor:
         """
         if not len(table):
             return np.zeros(0)
-        graphs = CrystalGraphs.build(table, self.cutoff, self.max_neighbours)
+        graphs = CrystalGraphs.build(table, self.cutoff, self.max_neighbours, progress=True)
         with torch.inference_mode():
             batches = torch.split(torch.arange(len(table)), _BATCH_SIZE)
             values = [self.model(graphs.batch(rows)) for rows in batches]
         predicted: FloatArray = torch.cat(values).double().numpy()
         return predicted
+
+
+def _read_validation(path: Path | None) -> pd.DataFrame | None:
+    """Predictions of validation rows by id, None where there are none.
+
+    Raises:
+        ValueError: If the file is damaged.
+    """
+    if path is None:
+        return None
+    try:
+        table = pd.read_csv(path, dtype={"id": str}, index_col="id", float_precision="round_trip")
+        return table[["prediction", "target"]].astype(float)
+    except (KeyError, ValueError) as error:  # those of pandas among them
+        raise ValueError(
+            f"{path} is not a table of predictions: {error}; without the file there are no intervals"
+        ) from error

@@ -15,7 +15,6 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.optim import Adam
 from torch_geometric.data import Batch
-from tqdm.auto import tqdm
 
 from matwheel.data.conditions import SampleRequests
 from matwheel.data.crystal import CrystalTable
@@ -32,6 +31,7 @@ from matwheel.models.unpack import Provenance, unpack_crystals
 from matwheel.nn.condition import ConditionEmbedding
 from matwheel.nn.prior_network import PriorNetwork
 from matwheel.precision import full_precision
+from matwheel.progress import progress_bar
 from matwheel.seeded import derive_seeds, seeded_normal, seeded_uniform
 
 _VALIDATION_STEPS = 20  # diffusion steps at which each validation latent is looked at
@@ -252,13 +252,11 @@ class LatentPrior(L.LightningModule):
         noise = self.vae.coordinate_noise
         parts = list(_parts_by_atoms(cells.num_atoms.tolist(), self.max_atoms_per_batch))
         filled = []
-        with tqdm(
-            total=len(parts) * self.sampler.num_calls(noise), desc="sampling", leave=False, disable=not progress
-        ) as bar:
+        with progress_bar("sampling", len(parts) * self.sampler.num_calls(noise), "step", progress) as bar:
             for part in parts:
                 some = cells.take(part)
                 denoise = self.vae.denoiser(latent[part], some.num_atoms, some.lattice)
-                filled.append(self.sampler.sample(_counting(denoise, bar), noise, some))
+                filled.append(self.sampler.sample(_counting(denoise, bar.update), noise, some))
         return Atoms(*(torch.cat(columns) for columns in zip(*filled, strict=True)))
 
     def weights_hash(self) -> str:
@@ -286,10 +284,10 @@ def _parts_by_atoms(num_atoms: list[int], limit: int) -> Iterator[slice]:
     yield slice(start, len(num_atoms))
 
 
-def _counting(denoise: Denoise, bar: tqdm[Any]) -> Denoise:
+def _counting(denoise: Denoise, count: Callable[[], object]) -> Denoise:
     def counted(frac_coords: Tensor, atomic_numbers: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
         output = denoise(frac_coords, atomic_numbers, level)
-        bar.update()
+        count()
         return output
 
     return counted

@@ -16,6 +16,7 @@ from matwheel.models.checkpoints import MODEL_CLASS, load_state
 from matwheel.models.latent_prior import LatentPrior
 from matwheel.models.run_config import CONFIG, RunConfig, find_config
 from matwheel.weights_file import write_weights
+from matwheel.writers import VALIDATION_PREDICTIONS
 
 WEIGHTS = "model.safetensors"
 _LAST = "last.ckpt"
@@ -71,6 +72,13 @@ class TrainedModel(Generic[_Model]):
         model = described.build_model(kind)
         load_state(model, content, path)
         return cls(path, content, described, model.eval())
+
+    @property
+    def validation_predictions(self) -> Path | None:
+        """Predictions of the validation rows, beside the model; None without them, or where they may be another's."""
+        path = self.path.with_name(VALIDATION_PREDICTIONS)
+        others = {file.name for file in self.path.parent.glob("*.ckpt")} - {self.path.name, _LAST}
+        return path if path.is_file() and self.path.name != _LAST and not others else None
 
     def write(self, folder: Path) -> None:
         """Write `model.safetensors` and `config.yaml`, which `load` reads. The config names no files."""

@@ -66,7 +66,9 @@ class NetworkPredictor(Predictor):
             if context.writes:
                 write_text_atomically(folder / FIT, json.dumps(metrics, indent=1))
         load_weights(model, folder / BEST)
-        saved = SavedPredictor(model.eval(), self.cutoff, self.max_neighbours, reduce_cells=False, target=None)
+        saved = SavedPredictor(
+            model.eval(), self.cutoff, self.max_neighbours, reduce_cells=False, target=None, validation=None
+        )
         return saved.predict
 
 

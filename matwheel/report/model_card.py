@@ -13,6 +13,7 @@ from matwheel.data.catalogue import DATASETS
 from matwheel.models.latent_prior import LatentPrior
 from matwheel.models.predictor import TARGET
 from matwheel.models.trained import TrainedModel
+from matwheel.writers import VALIDATION_PREDICTIONS
 
 CARD = "README.md"
 _STAGE = "stage.json"
@@ -64,6 +65,7 @@ def model_card(trained: TrainedModel[Any], folder: Path) -> str:
         "data set": dataset,
         "split": _split(data["split"]),
         "rows": _rows(trained.config.path.parent / "split.json"),
+        **({} if is_generator else {"intervals": _intervals(trained)}),
         "parameters": f"{sum(parameter.numel() for parameter in trained.model.parameters()):,}",
         "matwheel": __version__,
     }
@@ -92,6 +94,12 @@ def _rows(path: Path) -> str:
         return "not recorded"
     parts: Mapping[str, list[str]] = json.loads(path.read_text(encoding="utf-8"))
     return ", ".join(f"{name} {len(ids)}" for name, ids in parts.items())
+
+
+def _intervals(trained: TrainedModel[Any]) -> str:
+    if trained.validation_predictions is not None:
+        return f"`--interval` calibrates them on the validation rows in `{VALIDATION_PREDICTIONS}`"
+    return "none, the predictions of the validation rows were not kept"
 
 
 def _figures(trained: TrainedModel[Any]) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from matwheel.data.crystal import CrystalTable
-from matwheel.flywheel.callback import SYNTHETIC
+from matwheel.flywheel.end_screen import SYNTHETIC
 from matwheel.flywheel.rounds import RoundRow, read_rounds
 from matwheel.flywheel.wheel import ROUNDS
 from matwheel.metrics.drift import element_frequencies

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from tqdm.auto import tqdm
 
 from matwheel.files import replaced_when_complete
 from matwheel.flywheel.ledger import Ledger
+from matwheel.progress import progress_bar
 from matwheel.studies.cell_run import CellRun
 from matwheel.studies.command import Finished
 from matwheel.studies.engine import Engine
@@ -49,7 +49,7 @@ def run_study(study: Study, folder: Path, engine: Engine) -> list[Finished]:
         first = [name for name in missing if leader[name] == name]
         others = [name for name in missing if leader[name] != name]
         failed = []
-        with tqdm(total=len(runs), initial=len(table.rows), desc=study.name, unit="cell", smoothing=0) as bar:
+        with progress_bar(study.name, len(runs), "cell", initial=len(table.rows)) as bar:
             for wave in filter(None, (first, others)):
                 for name in wave:
                     if leader[name] in table.rows:

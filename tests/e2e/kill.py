@@ -144,7 +144,7 @@ def _outcome(folder: Path) -> dict[str, Any]:
         outcome[f"{name}: metrics"] = {k: repr(v) for k, v in record["metrics"].items() if k != "fit_seconds"}
     for path in sorted((folder / "stages").rglob("*")):
         name = str(path.relative_to(folder))
-        if path.suffix in (".parquet", ".npz", ".extxyz", ".cif") or path.name == "predictions.csv":
+        if path.suffix in (".parquet", ".npz", ".extxyz", ".cif") or path.name.endswith("predictions.csv"):
             outcome[name] = path.read_bytes()
         elif path.name == "best.ckpt":
             state = torch.load(path, weights_only=True)["state_dict"]

@@ -164,19 +164,19 @@ def test_a_process_that_dies_takes_the_run_down_and_the_rerun_continues(launcher
 
     prior = "stages/prior.partial-*/last.ckpt"
     printed = _run_and_end(command, when=lambda: bool(list(RUN.glob(prior))))
-    assert "stage generator: resumed" in printed
+    assert "] generator: resumed" in printed
     assert "received SIGTERM: the run ends here, the same command continues it" in printed
 
     chunks = "stages/samples.partial-*/parts/*.npz"
     printed = _run_and_kill(command, rank=0, when=lambda: bool(list(RUN.glob(chunks))))
-    assert "stage prior: resumed" in printed
+    assert "] prior: resumed" in printed
     made = {path.name: path.stat().st_mtime_ns for path in RUN.glob(chunks)}
     assert 0 < len(made) < 14
     finished = _ledger()["generator"]
 
     done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=True)
-    assert "stage generator: finished before, skipped" in done.stderr
-    assert "stage samples: resumed" in done.stderr
+    assert "] generator: finished before, skipped" in done.stderr
+    assert "] samples: resumed" in done.stderr
     assert _ledger()["generator"] == finished
     parts = {path.name: path.stat().st_mtime_ns for path in RUN.glob("stages/samples/parts/*.npz")}
     assert len(parts) == 14

@@ -10,11 +10,13 @@ from lightning.pytorch.loggers import WandbLogger
 
 from matwheel.data.module import CrystalDataModule
 from matwheel.data.splits import RandomSplit
+from matwheel.flywheel.ledger import StageResult
 from matwheel.flywheel.trainers import BEST, StageTrainers, seed_all
 from matwheel.models.checkpoints import load_weights
 from matwheel.models.predictor import PropertyPredictor
 from matwheel.nn.cgcnn import CGCNN
 from tests.small_data import write_small_table
+from tests.wandb_files import read_runs
 
 
 class PowerCut(Callback):
@@ -103,10 +105,26 @@ def test_stages_are_tracked_beside_the_outer_run(
     logger = WandbLogger(save_dir=tmp_path, offline=True, group="wheel")
     outer = L.Trainer(accelerator="cpu", logger=logger, enable_progress_bar=False)
     run = logger.experiment  # Lightning starts it before the callbacks of the outer trainer are set up
+    trainers = StageTrainers(outer)
+
+    def fit(stage: str) -> dict[str, float]:
+        return trainers.fit(copy.deepcopy(model), data, tmp_path / stage, stage, 0, "val/mae", max_epochs=1)
+
     for stage in ("one", "other"):
-        StageTrainers(outer).fit(copy.deepcopy(model), data, tmp_path / stage, stage, 0, "val/mae", max_epochs=1)
-        assert len(list((tmp_path / stage / "wandb").glob("offline-run-*"))) == 1
+        with trainers.tracker.stage(stage, {"weight": float("nan")}, {"data": "0123"}, seed=0) as track:
+            track(StageResult(stage, tmp_path / stage, {**fit(stage), "nothing": float("nan")}, 1.0, skipped=False))
+    with pytest.raises(RuntimeError, match="power cut"), trainers.tracker.stage("broken", {}, {}, seed=0):
+        raise RuntimeError("power cut")
+    fit("alone")
     run.log({"still": "open"})
     assert logger.experiment is run
     run.finish()
-    assert len(list((tmp_path / "wandb").glob("offline-run-*"))) == 1
+    runs = {run.name: run for run in read_runs(tmp_path / "wandb")}
+    assert {name: run.exit_code for name, run in runs.items() if run.exit_code} == {"broken": 1}
+    assert all("val/mae" in runs[stage].keys for stage in ("one", "other"))
+    assert list(runs["one"].made) == ["one"]
+    assert list(runs["other"].used) == ["real-0123"]
+    assert {run.group for run in runs.values()} == {"wheel"}
+    (outside,) = set(runs) - {"one", "other", "broken"}
+    assert {"still"} <= runs[outside].keys
+    assert "val/mae" not in runs[outside].keys

@@ -1,0 +1,65 @@
+"""What a person sees when the wheel has turned: the results, where everything lies, and what can be done next."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import get_args
+
+from matwheel.data.catalogue import unit_of
+from matwheel.flywheel.ledger import STAGES
+from matwheel.flywheel.names import predictor_stage, round_suffix
+from matwheel.flywheel.references import REUSED, Baseline
+from matwheel.flywheel.results import ResultRow
+from matwheel.flywheel.trainers import BEST
+from matwheel.flywheel.wheel import RESULTS, ROUNDS, Wheel
+from matwheel.report.table import format_results, format_rounds
+
+SYNTHETIC = "synthetic.extxyz"
+"""The synthetic crystals of the last arm in its best round, with the labels it was trained on."""
+
+
+def end_screen(wheel: Wheel, log_dir: Path | None) -> str:
+    """Tables, paths and commands; of what is there.
+
+    Args:
+        wheel: It may have ended early.
+        log_dir: Where the trainer that it is attached to logs.
+    """
+    known, folder = wheel.scenario.known, wheel.run.ledger.folder
+    unit = unit_of(known.dataset, known.target)
+    tables = [format_results(wheel.results, unit)]
+    if wheel.rounds > 1 and wheel.round_rows:
+        tables.append(format_rounds(wheel.round_rows, unit))
+    best = _best_predictor(folder, wheel.results)
+    paths = {
+        "results": folder / RESULTS,
+        "rounds": folder / ROUNDS,
+        "synthetic crystals": folder / SYNTHETIC,
+        "best predictor": best,
+        "log and config": log_dir,
+    }
+    commands = {"report": f"python -m matwheel.report {folder} --out {folder / 'report.html'}"}
+    if best is not None:
+        commands["predict"] = f"python -m matwheel.predict {best} NEW.cif --interval 0.9"
+    prior = folder / STAGES / f"prior{wheel.best.suffix if wheel.turns else ''}" / BEST
+    if prior.is_file():
+        commands["sample"] = f"python -m matwheel.sample {prior} --values VALUE --n 64"
+    lines = [
+        *_aligned({name: str(path) for name, path in paths.items() if path is not None and path.exists()}),
+        "next:",
+        *(f"  {line}" for line in _aligned(commands)),
+    ]
+    return "\n\n".join([*tables, "\n".join(lines)])
+
+
+def _best_predictor(folder: Path, results: list[ResultRow]) -> Path | None:
+    """Checkpoint of the arm with the lowest validation error in any round; None without one."""
+    arms = [row for row in results if row.arm not in get_args(Baseline) and row.predictor not in REUSED.values()]
+    found = {folder / STAGES / predictor_stage(r.arm, round_suffix(r.round)) / BEST: r.val_mae for r in arms}
+    kept = [path for path in found if path.is_file()]
+    return min(kept, key=lambda path: found[path], default=None)
+
+
+def _aligned(lines: dict[str, str]) -> list[str]:
+    width = max(map(len, lines))
+    return [f"{name.ljust(width)}  {text}" for name, text in lines.items()]
