@@ -49,7 +49,7 @@ class ConditionDataModule(L.LightningDataModule):
     """Requests for a generator's `predict`.
 
     Args:
-        values: Condition values in the user's units: one row per sample ([n][C]), or one row to be repeated; `.nan` for
+        values: Condition values in the user's units: one row per sample (`[n, C]`), or one row to be repeated; `.nan` for
             a condition that is left to the generator, if it was trained so.
         num_samples: How many crystals; a single row of `values` is repeated, several are taken in turn.
         seed: Sample i uses the seed `seed + i`, whatever the chunk, process or device it is generated in.
