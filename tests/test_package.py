@@ -34,10 +34,10 @@ def test_the_wheel_has_what_is_in_the_repository_and_no_tests(site: Path) -> Non
 def test_the_main_job_runs_from_the_wheel(site: Path, tmp_path: Path) -> None:
     (tmp_path / "few").mkdir()
     write_small_table(tmp_path / FEW, count=24)
-    shell = {"cwd": tmp_path, "env": environment(site, tmp_path / "cache"), "check": True}
+    shell = {"cwd": tmp_path, "env": environment(site, tmp_path / "cache")}
     where = subprocess.check_output(["python", "-c", "import matwheel; print(matwheel.__file__)"], text=True, **shell)
     assert Path(where.strip()).is_relative_to(site)
     command = shortened("python -m matwheel.fit fit -c flywheel/full.yaml")
-    subprocess.run(["bash", "-euc", command], **shell)
+    subprocess.run(["bash", "-euc", command], check=True, **shell)
     results = pd.read_csv(tmp_path / "runs" / "mp_poly_total-flywheel" / "results.csv")
     assert results["arm"].tolist() == ["dummy", "F", "F x k", "G_F", "F+G_F"]
