@@ -23,7 +23,13 @@ from tests.small_data import write_small_table
 
 TESTED = [document for document in DOCUMENTS if document.name != "tutorial.md"]
 RUN = "runs/mp_poly_total-flywheel"
-PLACEHOLDERS = {"runs/NAME...": RUN, "runs/NAME": RUN, "FILE.extxyz": "new.extxyz", "HOST": "localhost"}
+PLACEHOLDERS = {
+    "runs/NAME...": RUN,
+    "runs/NAME": RUN,
+    "FILE.extxyz": "new.extxyz",
+    "FILE": "new.extxyz",
+    "HOST": "localhost",
+}
 EXCEPTIONS = {
     "git clone https://github.com/matwheel/matwheel": "needs a network",
     "cd matwheel": "into that clone",
