@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup flywheel test lint bench dist lowest clean
+.PHONY: help setup flywheel test lint bench docs dist lowest newest clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,10 @@ lint: setup  ## Check style and types
 bench: setup  ## Measure speed and write benchmarks/latest.json
 	$(BIN)/python -m benchmarks.run
 
+docs: setup  ## Build the documentation in site/; a broken link is an error
+	$(BIN)/python -m pip install --quiet --editable ".[docs]"
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
 dist: setup  ## Build an sdist and a wheel, with data and configs inside, in dist/
 	$(BIN)/python -m build
 
@@ -41,5 +45,10 @@ lowest: setup  ## Run the tests with the lowest versions that pyproject.toml all
 	$(BIN)/uv pip install --quiet --python .venv-lowest --resolution lowest-direct --editable ".[dev]"
 	OMP_NUM_THREADS=1 .venv-lowest/bin/python -m pytest -n 2
 
+newest: setup  ## Run the tests with the newest versions that pyproject.toml allows
+	$(BIN)/uv venv --quiet --clear .venv-newest
+	$(BIN)/uv pip install --quiet --python .venv-newest --upgrade --editable ".[dev]"
+	OMP_NUM_THREADS=1 .venv-newest/bin/python -m pytest -n 2
+
 clean:  ## Remove the environment and all caches of the checkout
-	rm -rf $(VENV) .venv-lowest build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-lowest .venv-newest build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -68,8 +68,15 @@ def _parser() -> ArgumentParser:
         help="Crystals to compare with, the training set as a rule: name of a data set or path of a table.",
     )
     parser.add_argument("--out", type=Path | None, default=None, help="Folder to write to; NAME-evaluation by default.")
-    parser.add_argument("--data_dir", type=Path | None, default=None, help="Folder with further data sets.")
-    parser.add_argument("--cache_dir", type=Path | None, default=None, help="Where fingerprints are cached.")
+    parser.add_argument(
+        "--data_dir", type=Path | None, default=None, help="Folder with further data sets; $MATWHEEL_DATA by default."
+    )
+    parser.add_argument(
+        "--cache_dir",
+        type=Path | None,
+        default=None,
+        help="Where fingerprints are cached; $MATWHEEL_CACHE or the user's cache folder by default.",
+    )
     parser.add_argument(
         "--predictor",
         type=Path,

@@ -49,8 +49,8 @@ class ConditionDataModule(L.LightningDataModule):
     """Requests for a generator's `predict`.
 
     Args:
-        values: Condition values in the user's units: one row per sample ([n][C]), or one row to be repeated; `.nan` for
-            a condition that is left to the generator, if it was trained so.
+        values: Condition values in the user's units: one row per sample (`[n, C]`), or one row to be repeated; `.nan`
+            for a condition that is left to the generator, if it was trained so.
         num_samples: How many crystals; a single row of `values` is repeated, several are taken in turn.
         seed: Sample i uses the seed `seed + i`, whatever the chunk, process or device it is generated in.
         chunk_size: Crystals generated at a time. Chunk k has the indices from k times this number on; several processes

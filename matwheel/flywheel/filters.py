@@ -120,8 +120,8 @@ class BasicFilter(Filter):
         structure: Require that no two atoms are closer than `min_distance` and the cell larger than `min_volume`.
         composition: Require a neutral composition (SMACT; single elements and alloys pass).
         duplicates: Remove copies of earlier samples and of training crystals.
-        min_distance: A.
-        min_volume: A^3.
+        min_distance: A, least distance of two atoms.
+        min_volume: A^3, least volume of a cell.
         max_length: A, longest edge of a cell.
         min_angle: Degrees; cell angles must lie between this and 180 minus this.
         length_tolerance: Fractional tolerance of cell lengths in comparisons (pymatgen's StructureMatcher).

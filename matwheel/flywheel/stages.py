@@ -51,7 +51,7 @@ class FitSettings:
     """How a part of the generator is trained.
 
     Attributes:
-        max_epochs: Epochs.
+        max_epochs: Epochs to train for.
         batch_size: Crystals per step of the optimiser, divided among the processes.
         gradient_clip_val: Bound on the gradient; None for no bound.
         gradient_clip_algorithm: Bound each `value` or the `norm` of all.

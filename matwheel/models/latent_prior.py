@@ -49,7 +49,7 @@ class LatentPrior(L.LightningModule):
         diffusion: Schedule of the diffusion; the paper's by default.
         condition_embedding: Embedding of the same conditions as the autoencoder's; one like it by default.
         network: Predicts the noise in a latent; the paper's by default.
-        learning_rate: Of Adam.
+        learning_rate: Learning rate of Adam.
         oversample: Latents drawn per crystal, of which the one whose property head agrees best with the condition is
             decoded.
         guidance: How strongly conditions are followed (classifier-free guidance; Ho & Salimans, arXiv 2207.12598): 1 as

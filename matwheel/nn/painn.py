@@ -197,7 +197,7 @@ class PaiNNDecoder(nn.Module):
         hidden: Scalars, and vectors, per atom.
         num_blocks: Rounds of messages.
         num_radial: Functions of the radial basis.
-        cutoff: A.
+        cutoff: A, largest distance of atoms that see each other.
         max_neighbours: Nearest neighbours per atom, with ties of the last one.
     """
 

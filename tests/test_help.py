@@ -1,0 +1,80 @@
+"""The help of the commands: every option is explained, with its unit and its default."""
+
+import importlib
+import re
+
+import pytest
+from jsonargparse import ArgumentParser
+
+from matwheel.data.conditions import ConditionDataModule
+from matwheel.data.module import CrystalDataModule
+from matwheel.diffusion.samplers import AnnealedLangevin, DenoisingSampler
+from matwheel.flywheel.callback import Flywheel
+from matwheel.flywheel.filters import BasicFilter
+from matwheel.flywheel.pretraining import UnlabelledDataModule
+from matwheel.flywheel.stages import FitSettings
+from matwheel.models.con_cdvae import ConCDVAE
+from matwheel.models.latent_prior import LatentPrior
+from matwheel.models.latents import LatentDataModule
+from matwheel.models.predictor import PropertyPredictor
+from matwheel.nn.cgcnn import CGCNN
+from matwheel.nn.painn import PaiNNDecoder, PaiNNEncoder
+
+MODULES = ["evaluate", "predict", "sample", "export", "study", "report.__main__", "report.__main__ structures"]
+CLASSES = [
+    *(CrystalDataModule, ConditionDataModule, LatentDataModule, UnlabelledDataModule),
+    *(PropertyPredictor, ConCDVAE, LatentPrior, CGCNN, PaiNNEncoder, PaiNNDecoder),
+    *(Flywheel, FitSettings, BasicFilter, DenoisingSampler, AnnealedLangevin),
+]
+NUMBERS = re.compile(r"\b(A|A\^3|eV/A|s|[Dd]egrees|minutes|unit|units|fingerprints|Fractional|How many|Steps)\b")
+"""Words of which one must explain a number that is not whole."""
+
+
+class _FoundParser(Exception):
+    """Carries the parser out of a command."""
+
+
+@pytest.fixture(params=MODULES)
+def parser(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ArgumentParser:
+    """The parser of a command."""
+
+    def stop(self: ArgumentParser, args: object = None, **_: object) -> None:
+        raise _FoundParser(self)
+
+    module, *args = request.param.split()
+    monkeypatch.setattr(ArgumentParser, "parse_args", stop)
+    with pytest.raises(_FoundParser) as found:
+        importlib.import_module(f"matwheel.{module}").main(args)
+    return found.value.args[0]
+
+
+def test_every_option_is_explained(parser: ArgumentParser) -> None:
+    for action in parser._actions:
+        text = str(action.help or "")
+        assert len(text) > 8, action.dest
+        assert text.endswith(".") or action.dest == "help", (action.dest, text)
+
+
+def test_numbers_have_units(parser: ArgumentParser) -> None:
+    for action in parser._actions:
+        if isinstance(action.default, float):
+            assert NUMBERS.search(action.help), (action.dest, action.help)
+
+
+def test_the_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    for module in MODULES:
+        name, *args = module.split()
+        with pytest.raises(SystemExit) as stop:
+            importlib.import_module(f"matwheel.{name}").main([*args, "--help"])
+        assert stop.value.code == 0
+        assert "usage: python -m matwheel." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)
+def test_options_of_classes_are_explained(kind: type) -> None:
+    parser = ArgumentParser()
+    parser.add_class_arguments(kind, "part")
+    options = [action for action in parser._actions if action.dest.startswith("part.")]
+    assert options
+    for action in options:
+        assert len(str(action.help or "")) > 8, action.dest
