@@ -113,6 +113,7 @@ def recipe(target: str) -> list[str]:
 
 def run(line: str) -> None:
     """Run a command in this process, shortened."""
+    print(line)  # shown when it fails
     if line in EXCEPTIONS:
         return
     if line.startswith("make "):

@@ -41,4 +41,5 @@ def test_the_tutorial_runs(tmp_path: Path) -> None:
     assert predictions["spread"].gt(0).all()
     assert len(list((folder / "samples/cif").iterdir())) == 32
     assert (folder / "samples/samples-evaluation/metrics.json").is_file()
-    assert {path.name for path in (folder / "my_model").iterdir()} == {"README.md", "config.yaml", "model.safetensors"}
+    model = {"README.md", "config.yaml", "model.safetensors", "validation_predictions.csv"}
+    assert {path.name for path in (folder / "my_model").iterdir()} == model
