@@ -27,7 +27,7 @@ from matwheel.metrics.fingerprints import Fingerprints
 from matwheel.metrics.pool import Pool
 from matwheel.metrics.validity import composition_validity, structure_validity
 from matwheel.models.checkpoints import load_weights
-from matwheel.models.con_cdvae import ConCDVAE
+from matwheel.models.con_cdvae import ConCDVAE, LossWeights
 from matwheel.models.latent_prior import LatentPrior
 from matwheel.models.unpack import Provenance
 from matwheel.nn.condition import ConditionEmbedding
@@ -49,14 +49,21 @@ PUBLISHED = {
 def build() -> LatentPrior:
     """The untrained generator."""
     seed_all(0)
-    vae = ConCDVAE(PaiNNEncoder(), PaiNNDecoder(), ConditionEmbedding(dropout=0.1), max_atoms=20, schedule="one_cycle")
+    vae = ConCDVAE(
+        PaiNNEncoder(),
+        PaiNNDecoder(),
+        ConditionEmbedding(dropout=0.1),
+        max_atoms=20,
+        loss_weights=LossWeights(composition=20.0),
+        schedule="one_cycle",
+    )
     return LatentPrior(vae)
 
 
 def train(data: UnlabelledDataModule, epochs: int, prior_epochs: int, folder: Path) -> LatentPrior:
     """Autoencoder, then prior."""
     key = {"data": data_fingerprint(data)}
-    vae_fit = FitSettings(epochs, batch_size=64, ema_decay=0.999)
+    vae_fit = FitSettings(epochs, 64, gradient_clip_val=1.0, gradient_clip_algorithm="norm", ema_decay=0.99)
     prior_fit = FitSettings(prior_epochs, batch_size=256, check_val_every_n_epoch=10, ema_decay=0.999)
     with Ledger(folder, SINGLE_PROCESS) as ledger:
         run = Run(ledger, StageTrainers(), seed=0)
