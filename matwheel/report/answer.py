@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from dataclasses import replace
 from enum import StrEnum
+from itertools import groupby
 from math import isfinite
 
 from matwheel.report.comparison import Comparison, Difference
@@ -38,8 +40,14 @@ def verdict(comparison: Comparison) -> Verdict:
 
 
 def answer(comparisons: Sequence[Comparison]) -> list[str]:
-    """A sentence for each setting, led by a count where there are several."""
-    sentences = [_sentence(comparison) for comparison in comparisons]
+    """A sentence for each setting, led by a count where there are several.
+
+    Settings that differ in their predictor and have no synthetic crystals share a sentence.
+    """
+    sentences = []
+    for _, alike in groupby(comparisons, key=_shares_a_sentence):
+        several = list(alike)
+        sentences.append(_sentence(several[0]) if len(several) == 1 else _predictors(several))
     if not comparisons:
         return ["No predictor was evaluated yet, only baselines."]
     if len(comparisons) == 1:
@@ -49,11 +57,27 @@ def answer(comparisons: Sequence[Comparison]) -> list[str]:
     return [f"Of {len(comparisons)} settings: {'; '.join(counts)}.", *sentences]
 
 
+def _shares_a_sentence(comparison: Comparison) -> tuple[Hashable, ...]:
+    setting = comparison.setting
+    unanswered = verdict(comparison) is Verdict.UNANSWERED
+    return unanswered, replace(setting, predictor="" if unanswered else setting.predictor)
+
+
+def _predictors(comparisons: Sequence[Comparison]) -> str:
+    """Of several predictors of real crystals alone."""
+    first = comparisons[0]
+    levels = [
+        f"{comparison.setting.predictor} {number(comparison.mean_error(comparison.roles.real))}"
+        for comparison in comparisons
+        if comparison.roles.real in comparison.arms
+    ]
+    return f"{_where(first)}: {Verdict.UNANSWERED}. {_levels(first, levels)}"
+
+
 def _sentence(comparison: Comparison) -> str:
     setting = comparison.setting
     real, mixed, control, _ = comparison.roles
-    axes = "".join(f", {name} {value}" for name, value in setting.axes)
-    where = f"On {setting.dataset} ({setting.target}{axes}; {_labels(setting.scenario)})"
+    where = _where(comparison)
     against_real, against_control = comparison.difference(mixed, real), comparison.difference(mixed, control)
     if against_real is None:
         return f"{where}: {verdict(comparison)}. {_levels(comparison)}"
@@ -69,6 +93,12 @@ def _sentence(comparison: Comparison) -> str:
         f"{where}, adding synthetic crystals ({mixed}) changed the test MAE of {setting.predictor} by {change}: "
         f"{verdict(comparison)}. {_levels(comparison)}"
     )
+
+
+def _where(comparison: Comparison) -> str:
+    setting = comparison.setting
+    axes = "".join(f", {name} {value}" for name, value in setting.axes)
+    return f"On {setting.dataset} ({setting.target}{axes}; {_labels(setting.scenario)})"
 
 
 def _labels(scenario: str) -> str:
@@ -90,8 +120,8 @@ def _change(difference: Difference, unit: str) -> str:
     return f"{mean} ({'; '.join(parts)})"
 
 
-def _levels(comparison: Comparison) -> str:
-    """Where the errors of the main arms lie, so that a difference can be judged."""
-    unit, shown = comparison.setting.unit, ("trees", *comparison.roles[:3])
+def _levels(comparison: Comparison, predictors: Sequence[str] = ()) -> str:
+    """Where the errors of the main arms, or of several predictors, lie, so that a difference can be judged."""
+    unit, shown = comparison.setting.unit, ("trees",) if predictors else ("trees", *comparison.roles[:3])
     levels = [f"{arm} {number(comparison.mean_error(arm))}" for arm in comparison.arms if arm in shown]
-    return f"Test MAE{f' in {unit}' if unit else ''}: {', '.join(levels)}."
+    return f"Test MAE{f' in {unit}' if unit else ''}: {', '.join([*levels, *predictors])}."

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from matwheel.flywheel.results import ResultRow
@@ -77,3 +79,16 @@ def test_several_settings_are_counted_first() -> None:
     sentences = answer(compare(found))
     assert sentences[0] == f"Of 2 settings: {Verdict.HURT} (1); {Verdict.FEW_SPLITS} (1)."
     assert len(sentences) == 3
+
+
+def test_predictors_of_real_crystals_share_a_sentence() -> None:
+    found = measurements([5.0], without="F+G_F")
+    others = [
+        replace(measurement, row=replace(measurement.row, predictor="stack", test_mae=5.25))
+        for measurement in found
+        if measurement.row.arm == "F"
+    ]
+    first, *sentences = answer(compare([*found, *others]))
+    assert first.startswith("Of 2 settings")
+    assert len(sentences) == 1
+    assert sentences[0].endswith("CGCNN 6, stack 5.25.")
