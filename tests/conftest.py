@@ -1,6 +1,8 @@
 """Fixtures shared by all tests."""
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,3 +23,12 @@ def shared_data() -> Path:
 def _one_thread() -> None:
     """Tests run in parallel processes: more threads each would only fight for the cores."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _no_open_run() -> Iterator[None]:
+    """A run of W&B that a test leaves open would be taken for its own by the next `WandbLogger` of this process."""
+    yield
+    wandb = sys.modules.get("wandb")
+    if wandb is not None and wandb.run is not None:
+        wandb.finish()
