@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -24,7 +25,7 @@ _VOLUME_TOLERANCE = 0.03
 """Crystals of one formula whose volumes per atom differ by less than this fraction are taken to be the same."""
 
 
-class OtherCrystals(CrystalDataModule):
+class OtherCrystals(CrystalDataModule, ABC):
     """Crystals of several data sets, with properties of theirs as conditions and no other.
 
     What is held out is left out by reduced formula: no other structure of the same composition is kept either. The
@@ -127,9 +128,9 @@ class OtherCrystals(CrystalDataModule):
         loaded = LoadedTable(self.dataset, table, np.arange(len(table)), report).take(keep, bad)
         return replace(loaded, table=niggli_reduce(loaded.table)) if self.reduce_cells else loaded
 
+    @abstractmethod
     def _properties(self, name: str, table: CrystalTable) -> dict[str, FloatArray]:
         """The conditions of the crystals of a data set."""
-        raise NotImplementedError
 
     def _not_used(self, table: CrystalTable) -> list[BadRow]:
         """Rows to leave out, and why."""
