@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -15,6 +16,19 @@ _MAX_ROUNDS = 100
 _GRID_STEP = 0.02  # standard deviations
 
 
+@dataclass(frozen=True)
+class Disagreement:
+    """How far teaching predictors differ on real crystals that they were not trained on.
+
+    Attributes:
+        prediction: [p], their mean, user's units.
+        spread: [p], their standard deviation, user's units.
+    """
+
+    prediction: FloatArray
+    spread: FloatArray
+
+
 class ConditionSampler(ABC):
     """Draws condition values that resemble those of the training crystals.
 
@@ -25,7 +39,12 @@ class ConditionSampler(ABC):
     Args:
         transform: Scale on which conditions are smoothed; `log` suits properties with a heavy tail.
         bandwidth: Width of the Gaussian relative to the training covariance, or `scott` for Scott's rule.
+
+    Attributes:
+        asks_teachers: Whether `draw` needs to be told where teaching predictors disagree.
     """
+
+    asks_teachers = False
 
     def __init__(self, transform: TransformKind = "log", bandwidth: float | Literal["scott"] = "scott") -> None:
         if not isinstance(bandwidth, str) and bandwidth < 0:
@@ -33,7 +52,31 @@ class ConditionSampler(ABC):
         self.transform = transform
         self.bandwidth = bandwidth
 
-    def draw(self, training: FloatArray, count: int, seed: int, categorical: tuple[int, ...] = ()) -> FloatArray:
+    def check(self, num_teachers: int, target: str, conditions: list[str]) -> None:
+        """Refuse a wheel that this cannot be used in.
+
+        Raises:
+            ValueError: If teachers are to be asked and there is a single one, or their target is not the first
+                condition.
+        """
+        if not self.asks_teachers:
+            return
+        if num_teachers < 2:
+            raise ValueError("a single teacher does not disagree: set num_teachers to 2 or more, or other conditions")
+        if target != conditions[0]:
+            raise ValueError(
+                f"teachers predict the target {target!r}: put it first among the conditions {conditions}, or choose "
+                "another sampler of conditions"
+            )
+
+    def draw(
+        self,
+        training: FloatArray,
+        count: int,
+        seed: int,
+        categorical: tuple[int, ...] = (),
+        disagreement: Disagreement | None = None,
+    ) -> FloatArray:
         """Draw condition values.
 
         Args:
@@ -41,6 +84,7 @@ class ConditionSampler(ABC):
             count: How many to draw.
             seed: The same seed gives the same values.
             categorical: Columns that hold classes: they are copied from the chosen row, never smoothed.
+            disagreement: Of predictors of the first condition; for samplers that ask teachers.
 
         Returns:
             [count, C], the user's units, inside the range of the training values.
@@ -56,7 +100,11 @@ class ConditionSampler(ABC):
         scaled = np.stack([_apply(t, column) for t, column in zip(transforms, training.T, strict=True)], 1)
         scalar = np.setdiff1d(np.arange(training.shape[1]), categorical)
         bandwidth = self._bandwidth(len(training), len(scalar))
-        rows, fixed = self._choose(scaled[:, 0], count, bandwidth, random)
+        spread = None
+        if disagreement is not None:
+            predicted = _apply(transforms[0], disagreement.prediction)
+            spread = _smoothed(predicted, disagreement.spread, scaled[:, 0], max(bandwidth, _GRID_STEP))
+        rows, fixed = self._choose(scaled[:, 0], count, bandwidth, random, spread)
         start = scaled[rows]
         if fixed is not None:
             start[:, 0] = fixed
@@ -87,7 +135,12 @@ class ConditionSampler(ABC):
 
     @abstractmethod
     def _choose(
-        self, target: FloatArray, count: int, bandwidth: float, random: np.random.Generator
+        self,
+        target: FloatArray,
+        count: int,
+        bandwidth: float,
+        random: np.random.Generator,
+        spread: FloatArray | None,
     ) -> tuple[IntArray, FloatArray | None]:
         """Training rows to start from and, unless it is to be smoothed as well, the first condition.
 
@@ -96,6 +149,7 @@ class ConditionSampler(ABC):
             count: Number of draws.
             bandwidth: Width of the Gaussian.
             random: Source of randomness.
+            spread: [m], how far teaching predictors differ at these values, user's units; None if they were not asked.
 
         Returns:
             Rows [count] and None, or rows and the transformed first condition [count].
@@ -106,7 +160,12 @@ class KernelDensity(ConditionSampler):
     """Conditions distributed as the training labels: a kernel density estimate, joint over all conditions."""
 
     def _choose(
-        self, target: FloatArray, count: int, bandwidth: float, random: np.random.Generator
+        self,
+        target: FloatArray,
+        count: int,
+        bandwidth: float,
+        random: np.random.Generator,
+        spread: FloatArray | None,
     ) -> tuple[IntArray, FloatArray | None]:
         return random.integers(len(target), size=count), None
 
@@ -115,7 +174,12 @@ class UniformTarget(ConditionSampler):
     """The first condition uniform over its transformed range; the others as in the training row closest to it."""
 
     def _choose(
-        self, target: FloatArray, count: int, bandwidth: float, random: np.random.Generator
+        self,
+        target: FloatArray,
+        count: int,
+        bandwidth: float,
+        random: np.random.Generator,
+        spread: FloatArray | None,
     ) -> tuple[IntArray, FloatArray | None]:
         wanted = random.uniform(target.min(), target.max(), size=count)
         order = np.argsort(target, kind="stable")
@@ -142,10 +206,60 @@ class TailWeighted(ConditionSampler):
         self.power = power
 
     def _choose(
-        self, target: FloatArray, count: int, bandwidth: float, random: np.random.Generator
+        self,
+        target: FloatArray,
+        count: int,
+        bandwidth: float,
+        random: np.random.Generator,
+        spread: FloatArray | None,
     ) -> tuple[IntArray, FloatArray | None]:
         weight = _density(target, max(bandwidth, _GRID_STEP)) ** -self.power
         return random.choice(len(target), size=count, p=weight / weight.sum()), None
+
+
+class WhereTeachersDisagree(ConditionSampler):
+    """Conditions shifted towards values at which the teaching predictors differ: active sampling.
+
+    How far they differ is measured on real crystals that they were not trained on, those without a label and those of
+    the validation set, without looking at their labels. It is a function of the mean prediction, smoothed over
+    neighbouring values by a Gaussian kernel. Needs `num_teachers` of 2 at least, and the target as the first condition.
+
+    Args:
+        power: Rows are chosen in proportion to (standard deviation of the predictions, user's units) ** power: 0 is the
+            training distribution.
+        transform: See `ConditionSampler`.
+        bandwidth: See `ConditionSampler`.
+    """
+
+    asks_teachers = True
+
+    def __init__(
+        self, power: float = 1.0, transform: TransformKind = "log", bandwidth: float | Literal["scott"] = "scott"
+    ) -> None:
+        super().__init__(transform, bandwidth)
+        if power < 0:
+            raise ValueError(f"the power must not be negative, got {power}: 0 is the training distribution")
+        self.power = power
+
+    def _choose(
+        self,
+        target: FloatArray,
+        count: int,
+        bandwidth: float,
+        random: np.random.Generator,
+        spread: FloatArray | None,
+    ) -> tuple[IntArray, FloatArray | None]:
+        assert spread is not None, "the teachers were not asked"
+        weight = (spread / spread.max()) ** self.power if spread.any() else np.ones(len(target))
+        return random.choice(len(target), size=count, p=weight / weight.sum()), None
+
+
+def _smoothed(at: FloatArray, values: FloatArray, wanted: FloatArray, width: float) -> FloatArray:
+    """[m], mean of values [p] known at [p], weighted by a Gaussian kernel around each of m places (Nadaraya 1964)."""
+    exponent = -0.5 * ((wanted[:, None] - at) / width) ** 2
+    kernel = np.exp(exponent - exponent.max(1, keepdims=True))  # far from all of them the nearest one counts
+    smooth: FloatArray = (kernel @ values) / kernel.sum(1)
+    return smooth
 
 
 def _covariance_factor(values: FloatArray) -> FloatArray:

@@ -25,6 +25,7 @@ from matwheel.flywheel.stages import (
     derive_crystals,
     draw_conditions,
     filter_crystals,
+    read_disagreement,
     sample_crystals,
     train_generator,
     train_prior,
@@ -194,6 +195,7 @@ class LearnedGeneration(Generation):
         suffix: For names.
         start: Generation from whose weights the training of generator and prior starts; untrained ones by default.
         kept: Earlier crystals.
+        disagreement: Where teachers disagree (`write_disagreement`), for conditions that depend on it.
     """
 
     def __init__(
@@ -206,10 +208,12 @@ class LearnedGeneration(Generation):
         suffix: str = "",
         start: LearnedGeneration | None = None,
         kept: Generation | None = None,
+        disagreement: StageResult | None = None,
     ) -> None:
         super().__init__(run, settings, data, round, suffix, kept)
         self.recipe = recipe
         self.start = start
+        self.disagreement = disagreement
 
     @cached_property
     def pretrained(self) -> StageResult | None:
@@ -266,17 +270,20 @@ class LearnedGeneration(Generation):
     @cached_property
     def conditions(self) -> StageResult:
         """What the generator is asked for."""
-        sampler = self.recipe.conditions
+        sampler, disagreement = self.recipe.conditions, self.disagreement
         count = self._count
         is_class = self.recipe.generator.condition_embedding.is_class
         categorical = tuple(column for column, value in enumerate(is_class) if value)
-        return self._stage(
-            "conditions",
-            lambda folder, seed: draw_conditions(sampler, self.data, categorical, count, seed, folder),
-            {"sampler": describe(sampler), "count": count, "categorical": list(categorical)},
-            {"data": self.data_key},
-            alone=True,
-        )
+
+        def work(folder: Path, seed: int) -> dict[str, float]:
+            known = read_disagreement(disagreement.folder) if disagreement is not None else None
+            return draw_conditions(sampler, self.data, categorical, count, seed, folder, known)
+
+        config: Json = {"sampler": describe(sampler), "count": count, "categorical": list(categorical)}
+        inputs = {"data": self.data_key}
+        if disagreement is not None:
+            inputs["disagreement"] = disagreement.key
+        return self._stage("conditions", work, config, inputs, alone=True)
 
     @cached_property
     def samples(self) -> StageResult:

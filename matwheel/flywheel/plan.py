@@ -73,8 +73,11 @@ class _Plan:
     def _generation(self, labels: Labels, number: int, parts: set[str]) -> None:
         self._real(labels, number)
         source = self.settings.generation.source
-        if isinstance(source, GeneratorRecipe) and source.pretraining is not None:
-            self.names.add("pretraining")
+        if isinstance(source, GeneratorRecipe):
+            if source.pretraining is not None:
+                self.names.add("pretraining")
+            if source.conditions.asks_teachers:
+                self._taught("disagreement", number, True)
         self.names |= {f"{part}{control_suffix(labels)}{round_suffix(number)}" for part in parts}
 
     def _synthetic(self, labels: Labels, number: int) -> None:

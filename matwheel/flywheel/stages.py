@@ -16,12 +16,13 @@ import lightning as L
 import numpy as np
 import pandas as pd
 from lightning.pytorch.callbacks import Callback
+from numpy.typing import NDArray
 
 from matwheel.data.conditions import ConditionDataModule
 from matwheel.data.crystal import CrystalTable, FloatArray, IntArray
 from matwheel.data.module import CrystalDataModule
-from matwheel.files import replaced_when_complete, write_text_atomically
-from matwheel.flywheel.conditions import ConditionSampler
+from matwheel.files import read_parquet, replaced_when_complete, write_text_atomically
+from matwheel.flywheel.conditions import ConditionSampler, Disagreement
 from matwheel.flywheel.filters import Filter, FilterResult
 from matwheel.flywheel.sources import CrystalSource
 from matwheel.flywheel.trainers import BEST, StageTrainers
@@ -43,6 +44,7 @@ from matwheel.writers import (
 CONDITIONS = "conditions.parquet"
 CRYSTALS = "crystals.npz"
 """The synthetic crystals that passed the filter."""
+DISAGREEMENT = "disagreement.parquet"
 FILTER_REPORT = "filter.json"
 
 
@@ -158,6 +160,20 @@ def _fit(
     )
 
 
+def write_disagreement(folder: Path, ids: NDArray[np.str_], members: FloatArray) -> dict[str, float]:
+    """Write `disagreement.parquet`, for real crystals [n] the mean and spread of predictions [k, n] of teachers."""
+    mean, spread = members.mean(axis=0), members.std(axis=0, ddof=1)
+    with replaced_when_complete(folder / DISAGREEMENT) as temporary:
+        pd.DataFrame({"id": ids, "prediction": mean, "spread": spread}).to_parquet(temporary, index=False)
+    return {"count": len(ids), "median": float(np.median(spread)), "max": spread.max()}
+
+
+def read_disagreement(folder: Path) -> Disagreement:
+    """What `write_disagreement` wrote."""
+    table = read_parquet(folder / DISAGREEMENT)
+    return Disagreement(table["prediction"].to_numpy(), table["spread"].to_numpy())
+
+
 def draw_conditions(
     sampler: ConditionSampler,
     data: CrystalDataModule,
@@ -165,10 +181,11 @@ def draw_conditions(
     count: int,
     seed: int,
     folder: Path,
+    disagreement: Disagreement | None = None,
 ) -> dict[str, float]:
     """Decide what to ask the generator for; leaves `conditions.parquet`, a column per condition."""
     training = data.training_statistics().conditions.numpy()
-    values = sampler.draw(training, count, seed, categorical)
+    values = sampler.draw(training, count, seed, categorical, disagreement)
     with replaced_when_complete(folder / CONDITIONS) as temporary:
         pd.DataFrame(values, columns=data.conditions).to_parquet(temporary, index=False)
     first = values[:, 0]

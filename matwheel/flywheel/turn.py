@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 import lightning as L
+import numpy as np
 
 from matwheel.data.crystal import CrystalTable, FloatArray
 from matwheel.data.module import CrystalDataModule
@@ -35,6 +36,7 @@ from matwheel.flywheel.stages import (
     predict_crystals,
     repeated_rows,
     train_predictor,
+    write_disagreement,
     write_filtered,
 )
 from matwheel.flywheel.trainers import BEST
@@ -119,6 +121,18 @@ class Turn:
         crystals = self.scenario.known.table.take(self.scenario.train_rows)
         return read_labels(self._label("pseudo-labels", self.settings.pseudo_labeller, crystals, {}).folder)
 
+    @cached_property
+    def disagreement(self) -> StageResult:
+        """How far the teachers differ on real crystals that nobody labelled for them, those of the test set apart."""
+        known = self.scenario.known
+        crystals = known.table.take(np.concatenate([self.scenario.unlabelled_rows, known.val_rows]))
+
+        def teach(folder: Path, teacher: Teacher) -> dict[str, float]:
+            members = teacher.members(crystals)
+            return write_disagreement(folder, crystals.ids, members) if self.run.is_first else {}
+
+        return self._taught("disagreement", teach, {}, {}, self.teachers)
+
     def real(self, labels: Labels | None) -> CrystalDataModule:
         """Real training crystals under one kind of labels."""
         if labels not in self._real:
@@ -138,7 +152,8 @@ class Turn:
         start = before if self.settings.continue_generator and isinstance(before, LearnedGeneration) else None
         data, suffix = self.real(labels), control_suffix(labels) + self.suffix
         if isinstance(settings.source, GeneratorRecipe):
-            return LearnedGeneration(settings.source, self.run, settings, data, self.number, suffix, start, kept)
+            asked = self.disagreement if settings.source.conditions.asks_teachers else None
+            return LearnedGeneration(settings.source, self.run, settings, data, self.number, suffix, start, kept, asked)
         return DerivedGeneration(settings.source, self.run, settings, data, self.number, suffix, kept)
 
     def synthetic(self, labels: Labels) -> LabelledCrystals:

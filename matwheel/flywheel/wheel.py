@@ -13,6 +13,7 @@ from matwheel.data.crystal import CrystalTable
 from matwheel.flywheel.arms import ArmName, Labels, Scenario
 from matwheel.flywheel.filters import NoCrystalLeftError
 from matwheel.flywheel.fits import check_predictors, evaluate, fit
+from matwheel.flywheel.generation import GeneratorRecipe
 from matwheel.flywheel.mixtures import LabelledCrystals
 from matwheel.flywheel.names import BASELINE
 from matwheel.flywheel.references import BASELINES, REUSED, Baseline, Reuse
@@ -74,6 +75,9 @@ class Wheel:
             )
         if self.settings.agreement is not None:
             self.settings.agreement.check(self.settings.num_teachers, known.target, known.conditions)
+        source = self.settings.generation.source
+        if isinstance(source, GeneratorRecipe):
+            source.conditions.check(self.settings.num_teachers, known.target, known.conditions)
         if self.settings.pseudo_labeller.uses_condition:
             raise ValueError("real crystals were not generated under a condition: choose another pseudo_labeller")
         names = [predictor.name for predictor in self.predictors]

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from matwheel.flywheel.agreement import LabelAgreement
+from matwheel.flywheel.conditions import WhereTeachersDisagree
 from matwheel.flywheel.labels import ModelLabels, PredictorLabels
 from matwheel.flywheel.plan import planned_stages
 from matwheel.flywheel.sources import StrainJitter
@@ -17,6 +18,7 @@ from tests.small_data import write_small_table
 
 WHEELS: dict[str, dict[str, Any]] = {
     "teachers": {"num_teachers": 2, "labeller": PredictorLabels(), "arms": ("F x k", "G_F then F"), "rounds": 2},
+    "disagreement": {"num_teachers": 2, "conditions": WhereTeachersDisagree(), "labelled_fraction": 0.5, "rounds": 2},
     "only_reuse": {"arms": ("F",), "reuse": ("encoder",)},
     "semi": {"labelled_fraction": 0.5, "arms": ("S", "S+P", "S x k", "S+G_true", "S+G_S"), "rounds": 2},
     "predictors": {
