@@ -35,11 +35,16 @@ class LatentDiffusion(nn.Module):
         """Steps from a latent to noise."""
         return len(self.betas)
 
+    @property
+    def kept(self) -> Float[Tensor, " steps"]:
+        """Share of the latent's variance left after each step."""
+        return torch.cumprod(1 - self.betas, 0)
+
     def corrupt(
         self, latent: Float[Tensor, "n latent"], step: Int[Tensor, " n"], noise: Float[Tensor, "n latent"]
     ) -> Float[Tensor, "n latent"]:
         """Latents after `step + 1` steps of diffusion, given standard normal `noise`."""
-        kept = self._kept()[step, None]
+        kept = self.kept[step, None]
         return kept.sqrt() * latent + (1 - kept).sqrt() * noise
 
     def sample(
@@ -52,7 +57,7 @@ class LatentDiffusion(nn.Module):
             seeds: [n], a seed for each latent.
             latent_dim: D.
         """
-        kept = self._kept()
+        kept = self.kept
         kept_before = torch.cat([torch.ones_like(kept[:1]), kept[:-1]])
         noise_scale = (1 - kept).sqrt()
         posterior_std = (self.betas * (1 - kept_before) / (1 - kept)).sqrt()
@@ -63,7 +68,3 @@ class LatentDiffusion(nn.Module):
             if step:
                 latent = latent + posterior_std[step] * seeded_normal(seeds, step, latent_dim)
         return latent
-
-    def _kept(self) -> Tensor:
-        """[T], share of the latent's variance left after each step."""
-        return torch.cumprod(1 - self.betas, 0)

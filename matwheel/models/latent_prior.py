@@ -29,7 +29,7 @@ from matwheel.models.optimisation import may_fuse
 from matwheel.models.processes import step_seeds, weight_of_share
 from matwheel.models.unpack import Provenance, unpack_crystals
 from matwheel.nn.condition import ConditionEmbedding
-from matwheel.nn.prior_network import PriorNetwork
+from matwheel.nn.prior_network import GaussianPrior, NoisePredictor
 from matwheel.precision import full_precision
 from matwheel.progress import progress_bar
 from matwheel.seeded import derive_seeds, seeded_normal, seeded_uniform
@@ -48,7 +48,7 @@ class LatentPrior(L.LightningModule):
         sampler: Places the atoms; `DenoisingSampler` by default.
         diffusion: Schedule of the diffusion; the paper's by default.
         condition_embedding: Embedding of the same conditions as the autoencoder's; one like it by default.
-        network: Predicts the noise in a latent; the paper's by default.
+        network: Predicts the noise in a latent; by default `GaussianPrior`, `PriorNetwork` is the paper's.
         learning_rate: Learning rate of Adam.
         oversample: Latents drawn per crystal, of which the one whose property head agrees best with the condition is
             decoded.
@@ -65,7 +65,7 @@ class LatentPrior(L.LightningModule):
         sampler: Sampler | None = None,
         diffusion: LatentDiffusion | None = None,
         condition_embedding: ConditionEmbedding | None = None,
-        network: PriorNetwork | None = None,
+        network: NoisePredictor | None = None,
         learning_rate: float = 1e-3,
         oversample: int = 1,
         guidance: float = 1.0,
@@ -86,7 +86,7 @@ class LatentPrior(L.LightningModule):
         self.condition_embedding = condition_embedding
         if guidance != 1 and not condition_embedding.dropout:
             raise ValueError(f"guidance {guidance:g} compares with no condition: set the condition embedding's dropout")
-        self.network = network if network is not None else PriorNetwork(vae.latent_dim, condition_embedding.out_dim)
+        self.network = network if network is not None else GaussianPrior(vae.latent_dim, condition_embedding.out_dim)
         self.learning_rate = learning_rate
         self.oversample = oversample
         self.guidance = guidance
@@ -122,6 +122,11 @@ class LatentPrior(L.LightningModule):
             )
         self.condition_embedding.fit(data.conditions, data.training_statistics().conditions)
 
+    def on_fit_start(self) -> None:
+        """Let the network see the latents that it is to learn."""
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        self.network.fit(data.training_latents().to(self.device))
+
     @torch.no_grad()
     def encode(self, batch: Batch) -> Float[Tensor, "crystals latent"]:
         """What the prior learns to generate: the mean of each crystal's latent."""
@@ -156,7 +161,8 @@ class LatentPrior(L.LightningModule):
     @full_precision
     def _loss(self, batch: LatentBatch, step: Tensor, noise: Tensor, chance: Tensor | None = None) -> Tensor:
         condition = self.condition_embedding(self.condition_embedding.encode(batch.conditions), chance)
-        predicted = self.network(self.diffusion.corrupt(batch.latents, step, noise), step, condition)
+        noisy = self.diffusion.corrupt(batch.latents, step, noise)
+        predicted = self.network(noisy, step, self.diffusion.kept[step], condition)
         errors = F.mse_loss(predicted, noise, reduction="none").mean(1)
         check_finite(self, {"noise": errors}, batch.row)
         return errors.mean()
@@ -235,13 +241,15 @@ class LatentPrior(L.LightningModule):
     def _guided(self, conditions: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
         """The network under conditions [n, C], moved away from itself without them if guidance is not 1."""
         condition = self.condition_embedding(self.condition_embedding.encode(conditions))
+        kept = self.diffusion.kept
         if self.guidance == 1:
-            return lambda latent, step: self.network(latent, step, condition)
+            return lambda latent, step: self.network(latent, step, kept[step], condition)
         hidden = torch.full_like(conditions, torch.nan)
         none = self.condition_embedding(self.condition_embedding.encode(hidden))
 
         def predict_noise(latent: Tensor, step: Tensor) -> Tensor:
-            both = self.network(latent.repeat(2, 1), step.repeat(2), torch.cat([none, condition]))
+            latent, step = latent.repeat(2, 1), step.repeat(2)
+            both = self.network(latent, step, kept[step], torch.cat([none, condition]))
             without, under = both.chunk(2)
             return torch.lerp(without, under, self.guidance)
 

@@ -60,6 +60,7 @@ class LatentDataModule(L.LightningDataModule):
         super().__init__()
         self.crystals = crystals
         self.batch_size = batch_size
+        self._training: LatentBatch | None = None
 
     @property
     def conditions(self) -> list[str]:
@@ -73,6 +74,11 @@ class LatentDataModule(L.LightningDataModule):
     def setup(self, stage: str) -> None:
         """Load the crystals."""
         self.crystals.setup(stage)
+        self._training = None
+
+    def training_latents(self) -> Tensor:
+        """[n, D], latents of the training crystals, once the model is where it trains."""
+        return self._of_training().latents
 
     def ids(self, rows: Tensor) -> list[str]:
         """Names of the crystals of a batch (its `row`)."""
@@ -84,17 +90,22 @@ class LatentDataModule(L.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[LatentBatch]:
         """Shuffled latents of the training crystals."""
-        return self._loader(self.crystals.train_rows, shuffle=True)
+        return self._loader(self._of_training(), shuffle=True)
 
     def val_dataloader(self) -> DataLoader[LatentBatch]:
         """Latents of the validation crystals."""
-        return self._loader(self.crystals.val_rows)
+        return self._loader(self._encoded(self.crystals.val_rows))
 
     def test_dataloader(self) -> DataLoader[LatentBatch]:
         """Latents of the test crystals."""
-        return self._loader(self.crystals.test_rows)
+        return self._loader(self._encoded(self.crystals.test_rows))
 
-    def _loader(self, rows: IntArray, shuffle: bool = False) -> DataLoader[LatentBatch]:
+    def _of_training(self) -> LatentBatch:
+        if self._training is None:
+            self._training = self._encoded(self.crystals.train_rows)
+        return self._training
+
+    def _encoded(self, rows: IntArray) -> LatentBatch:
         if self.trainer is None:
             raise RuntimeError("latents are encoded by the model of a Trainer: give this data module to one")
         encoder = cast(LatentEncoder, self.trainer.lightning_module)
@@ -102,8 +113,11 @@ class LatentDataModule(L.LightningDataModule):
         for batch in self.crystals.ordered_dataloader(rows):
             latents.append(encoder.encode(batch.to(encoder.device)).cpu())
             conditions.append(batch.conditions.cpu())
-        position, row = torch.arange(len(rows)), torch.from_numpy(rows)
-        dataset = _Latents(LatentBatch(torch.cat(latents), torch.cat(conditions), position, row))
+        return LatentBatch(torch.cat(latents), torch.cat(conditions), torch.arange(len(rows)), torch.from_numpy(rows))
+
+    def _loader(self, latents: LatentBatch, shuffle: bool = False) -> DataLoader[LatentBatch]:
+        assert self.trainer is not None
+        dataset = _Latents(latents)
         sampler, batch_size = Shares.of(self.trainer, dataset, self.batch_size, shuffle)
         return DataLoader(dataset, batch_size=batch_size, sampler=sampler, collate_fn=_identity)
 
