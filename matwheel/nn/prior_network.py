@@ -98,10 +98,12 @@ class GaussianPrior(NoisePredictor):
         """
         if len(latents) < 2:
             raise ValueError(f"{len(latents)} crystal has no covariance: the prior needs two at least to train on")
-        variances, directions = torch.linalg.eigh(torch.cov(latents.double().cpu().T))
+        latents = latents.cpu().double()
+        mean = latents.mean(0)
+        variances, directions = torch.linalg.eigh((latents - mean).T @ (latents - mean) / (len(latents) - 1))
         variances, directions = variances.flip(0).clamp_min(0), directions.flip(1)
         largest = directions.gather(0, directions.abs().argmax(0, keepdim=True))
-        self.mean.copy_(latents.double().mean(0))
+        self.mean.copy_(mean)
         self.directions.copy_(directions * largest.sign())  # which sign eigh gives is chance
         self.variances.copy_(variances)
 

@@ -6,7 +6,6 @@ from torch import nn
 
 from matwheel.nn.batch_norm import BatchNorm
 from matwheel.nn.mlp import TimeEmbedding, mlp
-from matwheel.nn.prior_network import PriorNetwork
 
 
 def test_shape_of_the_heads() -> None:
@@ -34,20 +33,3 @@ def test_time_embedding_tells_all_levels_apart() -> None:
     assert torch.pdist(vectors).min() > 1e-3
     with pytest.raises(ValueError, match="even"):
         TimeEmbedding(7)
-
-
-def test_prior_network_uses_latent_step_and_condition() -> None:
-    network = PriorNetwork(latent_dim=32, condition_dim=6, time_dim=8)
-    widths = [layer.out_features for layer in [*network.down, network.middle, *network.up, network.out]]
-    assert widths == [16, 8, 4, 4, 8, 16, 32, 32]
-    latent, condition, step = torch.randn(3, 32), torch.randn(3, 6), torch.tensor([0, 5, 9])
-    out = network(latent, step, condition)
-    assert out.shape == (3, 32)
-    for other in (
-        network(latent + 1, step, condition),
-        network(latent, step + 1, condition),
-        network(latent, step, condition + 1),
-    ):
-        assert not torch.allclose(out, other)
-    with pytest.raises(ValueError, match="halved"):
-        PriorNetwork(latent_dim=20)
