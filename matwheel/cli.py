@@ -191,12 +191,15 @@ class MatWheelCLI(LightningCLI):
             callbacks = [*callbacks, StructureWriter() if is_generator else PredictionWriter()]
         plugins = [*_as_list(options.plugins), WholeCheckpoints()]
         try:
-            return super().instantiate_trainer(callbacks=callbacks, plugins=plugins, **kwargs)
+            trainer = super().instantiate_trainer(callbacks=callbacks, plugins=plugins, **kwargs)
         except (MisconfigurationException, TypeError) as error:
             raise UserError(
                 f"no trainer can be made with accelerator {options.accelerator!r} and devices {options.devices!r} on "
                 f"this machine: {error} Leave both out to use what there is, or give --trainer.accelerator cpu"
             ) from error
+        # First of all the record, so that a run killed in the first stage of a wheel can be told from its folder.
+        trainer.callbacks.sort(key=lambda callback: not isinstance(callback, RunRecord))  # type: ignore[attr-defined]
+        return trainer
 
     def _options(self) -> Namespace:
         options: Namespace = self.config[self.subcommand]

@@ -12,6 +12,7 @@ import yaml
 
 from matwheel.cli import MatWheelCLI
 from matwheel.fit import main
+from matwheel.flywheel.wheel import Wheel
 from matwheel.flywheel.callback import Flywheel
 from matwheel.flywheel.fingerprint import describe
 from tests.small_data import write_small_table
@@ -172,6 +173,18 @@ def test_flywheel(config: Path, small_data: list[str], capsys: pytest.CaptureFix
     assert (run / "results.csv").is_file()
     assert (run / "version_0" / "config.yaml").is_file()
     assert ("S+G_S" if config.stem == "semi" else "F+G_F") in capsys.readouterr().out
+
+
+def test_a_wheel_that_dies_in_its_first_stage_leaves_its_config(
+    small_data: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(wheel: Wheel) -> None:
+        raise RuntimeError("power cut")
+
+    monkeypatch.setattr(Wheel, "spin", die)
+    with pytest.raises(RuntimeError, match="power cut"):
+        main([*_args("fit", CONFIGS / "flywheel" / "full.yaml"), *small_data, *SHORT, "--name", "dies"])
+    assert {"config.yaml", "run.json", "split.json"} <= {path.name for path in Path("runs/dies/version_0").iterdir()}
 
 
 @pytest.mark.slow

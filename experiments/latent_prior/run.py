@@ -1,0 +1,169 @@
+"""What a generator makes of its conditions, by steps from the published latent prior to the default one.
+
+Run from the repository root with MATWHEEL_DATA set: `python -m experiments.latent_prior.run mp_poly_total`. An
+interrupted run continues where it was. Crystals are judged by predictors that learned from the validation and test rows
+of the split (`experiments/synthetic_sources/conditions.py`), which no generator has seen.
+"""
+
+import argparse
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from experiments.synthetic_sources.conditions import Judges
+from matwheel.data.crystal import CrystalTable
+from matwheel.data.module import CrystalDataModule
+from matwheel.data.splits import FileSplit
+from matwheel.flywheel.conditions import KernelDensity
+from matwheel.flywheel.fingerprint import data_fingerprint, describe
+from matwheel.flywheel.ledger import Ledger, StageResult
+from matwheel.flywheel.processes import SINGLE_PROCESS
+from matwheel.flywheel.run import Run
+from matwheel.flywheel.stages import FitSettings, train_generator, train_prior
+from matwheel.flywheel.trainers import BEST, StageTrainers, seed_all
+from matwheel.metrics.condition_error import condition_error
+from matwheel.metrics.distributions import densities, element_counts, wasserstein
+from matwheel.metrics.validity import composition_validity, structure_validity
+from matwheel.models.checkpoints import load_weights
+from matwheel.models.con_cdvae import ConCDVAE, LossWeights
+from matwheel.models.latent_prior import LatentPrior
+from matwheel.models.latents import latent_features
+from matwheel.models.unpack import Provenance
+from matwheel.nn.cell_encoder import CellEncoder
+from matwheel.nn.condition import ConditionEmbedding
+from matwheel.nn.painn import PaiNNDecoder, PaiNNEncoder
+from matwheel.nn.prior_network import GaussianPrior, PriorNetwork
+
+HERE = Path(__file__).parent
+TERMS = ("coordinate", "type", "composition", "num_atoms", "lattice", "property")
+AUTOENCODER = FitSettings(30, batch_size=32, ema_decay=0.99)
+PRIOR = FitSettings(100, batch_size=64, check_val_every_n_epoch=5)
+SAMPLES = 400
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A generator.
+
+    Attributes:
+        name: For the table.
+        reads_cell: Whether the encoder also sees composition, number of atoms and cell.
+        composition: Weight of the composition in the loss.
+        normal: Whether the prior starts from the normal distribution of the latents.
+        oversample: Latents drawn per crystal.
+    """
+
+    name: str
+    reads_cell: bool = False
+    composition: float = 1.0
+    normal: bool = False
+    oversample: int = 1
+
+    def model(self) -> LatentPrior:
+        """Untrained."""
+        seed_all(0)
+        encoder = CellEncoder(PaiNNEncoder()) if self.reads_cell else PaiNNEncoder()
+        vae = ConCDVAE(
+            encoder,
+            PaiNNDecoder(),
+            ConditionEmbedding(dropout=0.1),
+            schedule="one_cycle",
+            loss_weights=LossWeights(composition=self.composition),
+        )
+        return LatentPrior(vae, network=GaussianPrior() if self.normal else PriorNetwork())
+
+
+VARIANTS = (
+    Variant("published prior"),
+    Variant("normal distribution first", normal=True),
+    Variant("composition weighs 10", normal=True, composition=10.0),
+    Variant("encoder reads the cell", normal=True, composition=10.0, reads_cell=True),
+    Variant("best of 4 latents", normal=True, composition=10.0, reads_cell=True, oversample=4),
+    Variant("published prior, best of 4 latents", oversample=4),
+)
+
+
+def autoencoder(run: Run, data: CrystalDataModule, variant: Variant) -> StageResult:
+    """Train encoder and decoder; the same for variants that differ in the prior alone."""
+
+    def work(folder: Path, seed: int) -> dict[str, float]:
+        vae: ConCDVAE = variant.model().vae.requires_grad_(True).train()
+        return train_generator(vae, data, AUTOENCODER, seed, folder, run.trainers)
+
+    name = f"autoencoder-{'cell' if variant.reads_cell else 'mean'}-{variant.composition:g}"
+    return run.stage(name, work, {"fit": describe(AUTOENCODER)}, {"data": data_fingerprint(data)}, purpose="generator")
+
+
+def prior(run: Run, data: CrystalDataModule, variant: Variant, trained: StageResult) -> tuple[LatentPrior, float]:
+    """The whole generator, and its validation loss."""
+    model = variant.model()
+    model.vae_checkpoint = trained.folder / BEST
+    done = run.stage(
+        f"prior-{'normal' if variant.normal else 'published'}-of-{trained.folder.name}",
+        lambda folder, seed: train_prior(model, data, PRIOR, seed, folder, run.trainers),
+        {"fit": describe(PRIOR)},
+        {"autoencoder": trained.key},
+        purpose="prior",
+    )
+    load_weights(model, done.folder / BEST)
+    return model.eval(), done.metrics["val/loss"]
+
+
+def describe_samples(asked: np.ndarray, made: CrystalTable, real: CrystalTable, judges: Judges) -> dict[str, float]:
+    """What was made, and whether it is what was asked for."""
+    sound = structure_validity(made).valid
+    valid = made.take(sound.nonzero()[0])
+    found = condition_error(np.log(asked[sound].clip(1e-3)), judges.log_property(valid))
+    return {
+        "structure valid": sound.mean(),
+        "composition valid": composition_validity(made).mean(),
+        "elements": wasserstein(element_counts(made), element_counts(real)),
+        "density": wasserstein(densities(valid), densities(real)),
+        "MAE of ln": found.mae,
+        "shuffled": found.shuffled_mae,
+        "p": found.p_value,
+        "rank correlation": found.rank_correlation,
+    }
+
+
+def main() -> None:
+    """Train, sample, judge; writes a table of the data set."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("dataset")
+    parser.add_argument("--splits", type=int, nargs="+", default=[0, 1])
+    options = parser.parse_args()
+    rows = []
+    for index in options.splits:
+        split = FileSplit(Path(os.environ["MATWHEEL_DATA"], f"{options.dataset}.moe_splits.json"), index)
+        data = CrystalDataModule(options.dataset, split=split)
+        data.prepare_data()
+        data.setup("fit")
+        judges = Judges(options.dataset, index)
+        real = data.table.take(data.train_rows)
+        asked = KernelDensity().draw(data.training_statistics().conditions.numpy(), SAMPLES, seed=0)
+        numbers = torch.arange(SAMPLES)
+        with Ledger(Path("runs", f"latent_prior-{options.dataset}-{index}"), SINGLE_PROCESS) as ledger:
+            run = Run(ledger, StageTrainers(), seed=0)
+            for variant in VARIANTS:
+                trained = autoencoder(run, data, variant)
+                model, loss = prior(run, data, variant, trained)
+                conditions = torch.from_numpy(asked).float()
+                drawn = model._best_latents(conditions, numbers, variant.oversample).detach()
+                encoded = latent_features(model, data.with_training().ordered_dataloader(data.train_rows))
+                length = float(drawn.norm(dim=1).mean()) / np.linalg.norm(encoded, axis=1).mean()
+                made = model.sample(conditions, numbers, numbers, variant.oversample, Provenance("experiment"))
+                row = {"dataset": options.dataset, "split": index, "generator": variant.name}
+                row |= {f"val {term}": trained.metrics[f"val/{term}"] for term in TERMS}
+                row |= {"val loss of prior": loss, "length of latents": length}
+                row |= describe_samples(asked[:, 0], made, real, judges)
+                rows.append(row)
+                pd.DataFrame(rows).round(4).to_csv(HERE / f"{options.dataset}.csv", index=False)
+    print(pd.DataFrame(rows).round(3).to_string(index=False))
+
+
+if __name__ == "__main__":
+    main()
