@@ -12,9 +12,9 @@ import yaml
 
 from matwheel.cli import MatWheelCLI
 from matwheel.fit import main
-from matwheel.flywheel.wheel import Wheel
 from matwheel.flywheel.callback import Flywheel
 from matwheel.flywheel.fingerprint import describe
+from matwheel.flywheel.wheel import Wheel
 from tests.small_data import write_small_table
 
 ROOT = Path(__file__).parents[1]
@@ -29,7 +29,8 @@ PRIORS = [path.with_name(path.name.replace("con_cdvae", "prior")) for path in GE
 QUIET = ["--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"]
 SHORT = [*QUIET, "--trainer.max_epochs", "1", "--trainer.check_val_every_n_epoch", "1", "--trainer.accelerator", "cpu"]
 SMALL_GENERATOR = {
-    "encoder": {"hidden": 8, "num_blocks": 1, "num_radial": 4, "out_channels": 8},
+    "encoder": {"out_channels": 8, "hidden_dim": 8},
+    "encoder.encoder": {"hidden": 8, "num_blocks": 1, "num_radial": 4, "out_channels": 8},
     "decoder": {"latent_dim": 24, "hidden": 8, "num_blocks": 1, "num_radial": 4},
     "condition_embedding": {"num_points": 4, "feature_dim": 8, "out_dim": 8},
 }
@@ -128,7 +129,7 @@ def test_later_configs_and_options_win(capsys: pytest.CaptureFixture[str]) -> No
     with pytest.raises(SystemExit):
         main([*_args("fit", GENERATORS[0], TINY / "con_cdvae.yaml"), "--model.decoder.hidden", "16", "--print_config"])
     options = yaml.safe_load(capsys.readouterr().out)["model"]["init_args"]
-    assert options["encoder"]["init_args"]["hidden"] == 8
+    assert options["encoder"]["init_args"]["encoder"]["init_args"]["hidden"] == 8
     assert options["decoder"]["init_args"]["hidden"] == 16
     assert options["decoder"]["init_args"]["cutoff"] == 9.0
 
@@ -289,7 +290,7 @@ def test_settings_of_a_part_leave_the_weights_of_others_alone(monkeypatch: pytes
     assert described() == (model, generator)
     assert described("--seed_everything", "1")[0] != model
     assert described("--model.network.hidden_dim", "16")[1] == generator
-    other_model, other_generator = described("--trainer.callbacks.generator.encoder.hidden", "8")
+    other_model, other_generator = described("--trainer.callbacks.generator.encoder.encoder.hidden", "8")
     assert other_model == model
     assert other_generator != generator
 
