@@ -28,6 +28,7 @@ from matwheel.models.latent_prior import LatentPrior
 from matwheel.models.predictor import PropertyPredictor
 from matwheel.models.unpack import Provenance
 from matwheel.nn.cgcnn import CGCNN
+from matwheel.nn.cell_encoder import CellEncoder
 from matwheel.nn.condition import ConditionEmbedding
 from matwheel.nn.dimenet import DimeNetPlusPlus
 from matwheel.nn.gemnet import GemNetT
@@ -92,7 +93,7 @@ def predictor_loss(data: CrystalDataModule) -> tuple[PropertyPredictor, Loss]:
 
 def generator(data: CrystalDataModule, paper: bool = False) -> ConCDVAE:
     """Con-CDVAE with the default networks or the paper's, its statistics fitted."""
-    encoder, decoder = (DimeNetPlusPlus(), GemNetT(320)) if paper else (PaiNNEncoder(), PaiNNDecoder(320))
+    encoder, decoder = (DimeNetPlusPlus(), GemNetT(320)) if paper else (CellEncoder(PaiNNEncoder()), PaiNNDecoder(320))
     model = ConCDVAE(encoder, decoder, ConditionEmbedding())
     statistics = data.training_statistics()
     model.condition_embedding.fit(data.conditions, statistics.conditions)

@@ -32,6 +32,7 @@ from matwheel.models.checkpoints import load_weights
 from matwheel.models.con_cdvae import ConCDVAE
 from matwheel.models.latent_prior import LatentPrior
 from matwheel.models.unpack import Provenance
+from matwheel.nn.cell_encoder import CellEncoder
 from matwheel.nn.condition import ConditionEmbedding
 from matwheel.nn.painn import PaiNNDecoder, PaiNNEncoder
 
@@ -58,7 +59,7 @@ def epoch_seconds(data: CrystalDataModule) -> float:
 def sampling_seconds(crystals: int, checkpoint: Path) -> float:
     """So many crystals by the default generator and sampler."""
     data = embedded()
-    prior = LatentPrior(ConCDVAE(PaiNNEncoder(), PaiNNDecoder(), ConditionEmbedding()))
+    prior = LatentPrior(ConCDVAE(CellEncoder(PaiNNEncoder()), PaiNNDecoder(), ConditionEmbedding()))
     load_weights(prior.eval(), checkpoint)
     conditions = data.training_statistics().conditions.float()
     conditions = conditions[torch.arange(crystals) % len(conditions)]

@@ -30,6 +30,7 @@ from matwheel.models.checkpoints import load_weights
 from matwheel.models.con_cdvae import ConCDVAE, LossWeights
 from matwheel.models.latent_prior import LatentPrior
 from matwheel.models.unpack import Provenance
+from matwheel.nn.cell_encoder import CellEncoder
 from matwheel.nn.condition import ConditionEmbedding
 from matwheel.nn.painn import PaiNNDecoder, PaiNNEncoder
 
@@ -50,7 +51,7 @@ def build() -> LatentPrior:
     """The untrained generator."""
     seed_all(0)
     vae = ConCDVAE(
-        PaiNNEncoder(),
+        CellEncoder(PaiNNEncoder()),
         PaiNNDecoder(),
         ConditionEmbedding(dropout=0.1),
         max_atoms=20,

@@ -30,11 +30,12 @@ from matwheel.metrics.condition_error import condition_error
 from matwheel.metrics.validity import composition_validity, structure_validity
 from matwheel.models.averaging import WeightAverage
 from matwheel.models.checkpoints import load_weights
-from matwheel.models.con_cdvae import ConCDVAE
+from matwheel.models.con_cdvae import ConCDVAE, LossWeights
 from matwheel.models.latent_prior import LatentPrior
 from matwheel.models.predictor import PropertyPredictor
 from matwheel.models.unpack import Provenance
 from matwheel.nn.cgcnn import CGCNN
+from matwheel.nn.cell_encoder import CellEncoder
 from matwheel.nn.condition import ConditionEmbedding
 from matwheel.nn.painn import PaiNNDecoder, PaiNNEncoder
 
@@ -46,7 +47,13 @@ JUDGES = 2
 def generator() -> LatentPrior:
     """The default generator, untrained."""
     seed_all(0)
-    vae = ConCDVAE(PaiNNEncoder(), PaiNNDecoder(), ConditionEmbedding(dropout=0.1), schedule="one_cycle")
+    vae = ConCDVAE(
+        CellEncoder(PaiNNEncoder()),
+        PaiNNDecoder(),
+        ConditionEmbedding(dropout=0.1),
+        loss_weights=LossWeights(composition=10.0),
+        schedule="one_cycle",
+    )
     return LatentPrior(vae)
 
 
