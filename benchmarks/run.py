@@ -27,8 +27,8 @@ from matwheel.models.con_cdvae import ConCDVAE
 from matwheel.models.latent_prior import LatentPrior
 from matwheel.models.predictor import PropertyPredictor
 from matwheel.models.unpack import Provenance
-from matwheel.nn.cgcnn import CGCNN
 from matwheel.nn.cell_encoder import CellEncoder
+from matwheel.nn.cgcnn import CGCNN
 from matwheel.nn.condition import ConditionEmbedding
 from matwheel.nn.dimenet import DimeNetPlusPlus
 from matwheel.nn.gemnet import GemNetT

@@ -34,8 +34,8 @@ from matwheel.models.con_cdvae import ConCDVAE
 from matwheel.models.latent_prior import LatentPrior
 from matwheel.models.predictor import PropertyPredictor
 from matwheel.models.unpack import Provenance
-from matwheel.nn.cgcnn import CGCNN
 from matwheel.nn.cell_encoder import CellEncoder
+from matwheel.nn.cgcnn import CGCNN
 from matwheel.nn.condition import ConditionEmbedding
 from matwheel.nn.painn import PaiNNDecoder, PaiNNEncoder
 from matwheel.seeded import derive_seeds
@@ -76,7 +76,9 @@ def main() -> None:
     data = CrystalDataModule()
     data.prepare_data()
     data.setup("fit")
-    prior = LatentPrior(ConCDVAE(CellEncoder(PaiNNEncoder()), PaiNNDecoder(), ConditionEmbedding(), schedule="one_cycle"))
+    prior = LatentPrior(
+        ConCDVAE(CellEncoder(PaiNNEncoder()), PaiNNDecoder(), ConditionEmbedding(), schedule="one_cycle")
+    )
     load_weights(prior, options.prior)
     predictor = PropertyPredictor(CGCNN(max_neighbours=20))
     load_weights(predictor, options.predictor)

@@ -34,8 +34,8 @@ from matwheel.models.con_cdvae import ConCDVAE, LossWeights
 from matwheel.models.latent_prior import LatentPrior
 from matwheel.models.predictor import PropertyPredictor
 from matwheel.models.unpack import Provenance
-from matwheel.nn.cgcnn import CGCNN
 from matwheel.nn.cell_encoder import CellEncoder
+from matwheel.nn.cgcnn import CGCNN
 from matwheel.nn.condition import ConditionEmbedding
 from matwheel.nn.painn import PaiNNDecoder, PaiNNEncoder
 
