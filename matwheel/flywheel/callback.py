@@ -3,23 +3,12 @@
 from __future__ import annotations
 
 import copy
-import logging
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import lightning as L
-from lightning.pytorch.callbacks import (
-    BasePredictionWriter,
-    Callback,
-    Checkpoint,
-    LearningRateMonitor,
-    ModelCheckpoint,
-    ModelSummary,
-    ProgressBar,
-)
-from lightning.pytorch.cli import SaveConfigCallback
+from lightning.pytorch.callbacks import Callback
 
 from matwheel.data.module import CrystalDataModule
 from matwheel.flywheel.agreement import LabelAgreement
@@ -35,6 +24,7 @@ from matwheel.flywheel.plan import planned_stages
 from matwheel.flywheel.predictor_pretraining import PredictorPretraining
 from matwheel.flywheel.pretraining import Pretraining
 from matwheel.flywheel.processes import Processes
+from matwheel.flywheel.recipe import recipe_of
 from matwheel.flywheel.references import Baseline, Reuse
 from matwheel.flywheel.results import ResultRow
 from matwheel.flywheel.run import Run
@@ -51,11 +41,8 @@ from matwheel.predictors.predictor import Predictor
 from matwheel.progress import Steps, hidden_progress
 from matwheel.writers import describe_samples, write_extxyz
 
-log = logging.getLogger(__name__)
 
 _DEFAULT_FIT = FitSettings()
-_NOT_OF_RECIPE = (Checkpoint, ProgressBar, ModelSummary, LearningRateMonitor, SaveConfigCallback, BasePredictionWriter)
-"""Callbacks that watch a training without changing it."""
 
 
 class Flywheel(Callback):
@@ -200,7 +187,7 @@ class Flywheel(Callback):
         data = trainer.datamodule  # type: ignore[attr-defined]
         if not isinstance(data, CrystalDataModule):
             raise ValueError("the flywheel needs a CrystalDataModule")
-        recipe = _recipe(trainer, self)
+        recipe = recipe_of(trainer, self)
         folder = self.folder if self.folder is not None else Path(trainer.default_root_dir)
         ledger = Ledger(folder, Processes.of(trainer)).__enter__()
         try:
@@ -307,44 +294,3 @@ def _print(trainer: L.Trainer, wheel: Wheel) -> None:
     log_dir = trainer.log_dir  # all processes must ask together
     if wheel.run.is_first:
         print(f"\n{end_screen(wheel, Path(log_dir) if log_dir is not None else None)}")
-
-
-def _recipe(trainer: L.Trainer, wheel: Flywheel) -> PredictorRecipe:
-    """How a trainer trains, as far as it changes the result."""
-    options: Any = trainer  # Lightning does not declare all of these attributes
-    if options.fast_dev_run:
-        raise ValueError("fast_dev_run leaves no checkpoint for the flywheel to evaluate: lower max_epochs instead")
-    checkpoint = trainer.checkpoint_callback
-    if not isinstance(checkpoint, ModelCheckpoint):
-        raise ValueError("the flywheel evaluates the best checkpoint: add a ModelCheckpoint with a monitor")
-    names = (
-        "max_epochs",
-        "min_epochs",
-        "max_steps",
-        "gradient_clip_val",
-        "accumulate_grad_batches",
-        "check_val_every_n_epoch",
-        "limit_train_batches",
-        "limit_val_batches",
-        "log_every_n_steps",
-    )
-    clipping = trainer.gradient_clip_algorithm
-    return PredictorRecipe(
-        monitor=checkpoint.monitor,
-        mode=checkpoint.mode,
-        callbacks=[_copied(c) for c in options.callbacks if not isinstance(c, _NOT_OF_RECIPE) and c is not wheel],
-        options={
-            **{name: getattr(trainer, name) for name in names},
-            "gradient_clip_algorithm": clipping.value if clipping is not None else None,
-        },
-    )
-
-
-def _copied(callback: Callback) -> Callback:
-    """A copy without the logging functions that Lightning attaches, which would drag the whole trainer along."""
-    state = vars(callback)
-    attached = {name: state.pop(name) for name in list(state) if name in ("log", "log_dict")}
-    try:
-        return copy.deepcopy(callback)
-    finally:
-        state.update(attached)
