@@ -41,7 +41,6 @@ from matwheel.predictors.predictor import Predictor
 from matwheel.progress import Steps, hidden_progress
 from matwheel.writers import describe_samples, write_extxyz
 
-
 _DEFAULT_FIT = FitSettings()
 
 
