@@ -52,14 +52,14 @@ class Variant:
     Attributes:
         name: For the table.
         reads_cell: Whether the encoder also sees composition, number of atoms and cell.
-        composition: Weight of the composition in the loss.
+        weights: Whether composition and number of atoms weigh 10 and 3 in the loss instead of 1.
         normal: Whether the prior starts from the normal distribution of the latents.
         oversample: Latents drawn per crystal.
     """
 
     name: str
     reads_cell: bool = False
-    composition: float = 1.0
+    weights: bool = False
     normal: bool = False
     oversample: int = 1
 
@@ -72,7 +72,7 @@ class Variant:
             PaiNNDecoder(),
             ConditionEmbedding(dropout=0.1),
             schedule="one_cycle",
-            loss_weights=LossWeights(composition=self.composition),
+            loss_weights=LossWeights(composition=10.0, num_atoms=3.0) if self.weights else LossWeights(),
         )
         return LatentPrior(vae, network=GaussianPrior() if self.normal else PriorNetwork())
 
@@ -80,9 +80,9 @@ class Variant:
 VARIANTS = (
     Variant("published prior"),
     Variant("normal distribution first", normal=True),
-    Variant("composition weighs 10", normal=True, composition=10.0),
-    Variant("encoder reads the cell", normal=True, composition=10.0, reads_cell=True),
-    Variant("best of 4 latents", normal=True, composition=10.0, reads_cell=True, oversample=4),
+    Variant("composition weighs 10, number of atoms 3", normal=True, weights=True),
+    Variant("encoder reads the cell", normal=True, weights=True, reads_cell=True),
+    Variant("best of 4 latents", normal=True, weights=True, reads_cell=True, oversample=4),
     Variant("published prior, best of 4 latents", oversample=4),
 )
 
@@ -94,7 +94,7 @@ def autoencoder(run: Run, data: CrystalDataModule, variant: Variant) -> StageRes
         vae: ConCDVAE = variant.model().vae.requires_grad_(True).train()
         return train_generator(vae, data, AUTOENCODER, seed, folder, run.trainers)
 
-    name = f"autoencoder-{'cell' if variant.reads_cell else 'mean'}-{variant.composition:g}"
+    name = f"autoencoder-{'cell' if variant.reads_cell else 'mean'}-{'weighted' if variant.weights else 'plain'}"
     return run.stage(name, work, {"fit": describe(AUTOENCODER)}, {"data": data_fingerprint(data)}, purpose="generator")
 
 

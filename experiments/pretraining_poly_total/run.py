@@ -51,7 +51,7 @@ def generator() -> LatentPrior:
         CellEncoder(PaiNNEncoder()),
         PaiNNDecoder(),
         ConditionEmbedding(dropout=0.1),
-        loss_weights=LossWeights(composition=10.0),
+        loss_weights=LossWeights(composition=10.0, num_atoms=3.0),
         schedule="one_cycle",
     )
     return LatentPrior(vae)
