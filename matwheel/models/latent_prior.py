@@ -125,7 +125,7 @@ class LatentPrior(L.LightningModule):
     def on_fit_start(self) -> None:
         """Let the network see the latents that it is to learn."""
         data = self.trainer.datamodule  # type: ignore[attr-defined]
-        self.network.fit(data.training_latents().to(self.device))
+        self.network.fit(data.training_latents())
 
     @torch.no_grad()
     def encode(self, batch: Batch) -> Float[Tensor, "crystals latent"]:
