@@ -152,7 +152,8 @@ def main() -> None:
                 trained = autoencoder(run, data, variant)
                 model, loss = prior(run, data, variant, trained)
                 conditions = torch.from_numpy(asked).float()
-                drawn = model._best_latents(conditions, numbers, variant.oversample).detach()
+                with torch.inference_mode():
+                    drawn = model._best_latents(conditions, numbers, variant.oversample)
                 encoded = latent_features(model, data.with_training().ordered_dataloader(data.train_rows))
                 length = float(drawn.norm(dim=1).mean()) / np.linalg.norm(encoded, axis=1).mean()
                 made = model.sample(conditions, numbers, numbers, variant.oversample, Provenance("experiment"))
