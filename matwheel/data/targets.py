@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 TransformKind = Literal["none", "standardise", "log", "log1p"]
+_FARTHEST = 20.0  # standard deviations
 
 
 class TargetTransform(nn.Module):
@@ -75,7 +76,9 @@ class TargetTransform(nn.Module):
         return ((self._raw(values.double()) - self.mean) / self.std).to(values.dtype)
 
     def inverse(self, scaled: Tensor) -> Tensor:
-        """Standardised scale to the user's units, same shape and dtype."""
+        """Standardised scale to the user's units, same shape and dtype; at most 20 standard deviations of a logarithm."""
+        if self.kind in ("log", "log1p"):
+            scaled = scaled.clamp(-_FARTHEST, _FARTHEST)  # an untrained network may say e^100
         raw = scaled.double() * self.std + self.mean
         if self.kind in ("log", "log1p"):
             raw = torch.exp(raw) - self.shift
