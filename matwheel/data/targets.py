@@ -76,7 +76,7 @@ class TargetTransform(nn.Module):
         return ((self._raw(values.double()) - self.mean) / self.std).to(values.dtype)
 
     def inverse(self, scaled: Tensor) -> Tensor:
-        """Standardised scale to the user's units, same shape and dtype; at most 20 standard deviations of a logarithm."""
+        """Standardised scale to the user's units; of a logarithm at most 20 standard deviations."""
         if self.kind in ("log", "log1p"):
             scaled = scaled.clamp(-_FARTHEST, _FARTHEST)  # an untrained network may say e^100
         raw = scaled.double() * self.std + self.mean
