@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 TransformKind = Literal["none", "standardise", "log", "log1p"]
-_FARTHEST = 20.0  # standard deviations
+_LARGEST = 40.0
+"""Natural logarithm of the largest value of an inverse: an untrained network may say e^100, no float32 when squared."""
 
 
 class TargetTransform(nn.Module):
@@ -76,12 +77,10 @@ class TargetTransform(nn.Module):
         return ((self._raw(values.double()) - self.mean) / self.std).to(values.dtype)
 
     def inverse(self, scaled: Tensor) -> Tensor:
-        """Standardised scale to the user's units; of a logarithm at most 20 standard deviations."""
-        if self.kind in ("log", "log1p"):
-            scaled = scaled.clamp(-_FARTHEST, _FARTHEST)  # an untrained network may say e^100
+        """Standardised scale to the user's units, same shape and dtype; finite, for `log` and `log1p` at most e^40."""
         raw = scaled.double() * self.std + self.mean
         if self.kind in ("log", "log1p"):
-            raw = torch.exp(raw) - self.shift
+            raw = torch.exp(raw.clamp(max=_LARGEST)) - self.shift
         return raw.to(scaled.dtype)
 
     def extra_repr(self) -> str:

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from matwheel.data.targets import TargetTransform
+from matwheel.data.targets import TargetTransform, TransformKind
 
 values = st.lists(st.floats(-1e3, 1e4), min_size=3, max_size=30).filter(lambda v: max(v) - min(v) > 1e-3)
 
@@ -64,3 +64,10 @@ def test_state_travels_in_the_checkpoint():
     copy.load_state_dict(transform.state_dict())
     y = torch.tensor([0.5, 7.0])
     assert torch.equal(transform(y), copy(y))
+
+
+@pytest.mark.parametrize("kind", ["log", "log1p"])
+def test_what_an_untrained_network_says_leaves_finite_errors(kind: TransformKind) -> None:
+    transform = TargetTransform(kind)
+    transform.fit(torch.tensor([1.0, 10.0, 100.0]))
+    assert transform.inverse(torch.tensor([-1e4, 1e4])).square().sum().isfinite()
