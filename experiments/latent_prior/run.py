@@ -53,14 +53,15 @@ class Variant:
         name: For the table.
         reads_cell: Whether the encoder also sees composition, number of atoms and cell.
         weights: Whether composition and number of atoms weigh 10 and 3 in the loss instead of 1.
-        normal: Whether the prior starts from the normal distribution of the latents.
+        prior: `published`; `normal` starts from the normal distribution of the latents, `conditional` from the one
+            given the condition, `closed` stays there.
         oversample: Latents drawn per crystal.
     """
 
     name: str
     reads_cell: bool = False
     weights: bool = False
-    normal: bool = False
+    prior: str = "published"
     oversample: int = 1
 
     def model(self) -> LatentPrior:
@@ -74,15 +75,35 @@ class Variant:
             schedule="one_cycle",
             loss_weights=LossWeights(composition=10.0, num_atoms=3.0) if self.weights else LossWeights(),
         )
-        return LatentPrior(vae, network=GaussianPrior() if self.normal else PriorNetwork())
+        return LatentPrior(vae, network=PRIORS[self.prior]())
 
 
+class NormalPrior(GaussianPrior):
+    """The mean does not depend on the condition."""
+
+    def fit(self, latents: torch.Tensor, features: torch.Tensor) -> None:
+        """Take over mean and covariance."""
+        super().fit(latents, torch.full_like(features, torch.nan))
+
+
+class ClosedPrior(GaussianPrior):
+    """Nothing is learnt beyond what is known in closed form."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.end.requires_grad_(False)
+
+
+PRIORS = {"published": PriorNetwork, "normal": NormalPrior, "conditional": GaussianPrior, "closed": ClosedPrior}
+BETTER = {"weights": True, "reads_cell": True}
 VARIANTS = (
     Variant("published prior"),
-    Variant("normal distribution first", normal=True),
-    Variant("composition weighs 10, number of atoms 3", normal=True, weights=True),
-    Variant("encoder reads the cell", normal=True, weights=True, reads_cell=True),
-    Variant("best of 4 latents", normal=True, weights=True, reads_cell=True, oversample=4),
+    Variant("normal distribution first", prior="normal"),
+    Variant("composition weighs 10, number of atoms 3", prior="normal", weights=True),
+    Variant("encoder reads the cell", prior="normal", **BETTER),
+    Variant("normal given the condition, no perceptron", prior="closed", **BETTER),
+    Variant("normal given the condition first", prior="conditional", **BETTER),
+    Variant("best of 4 latents (default)", prior="conditional", oversample=4, **BETTER),
     Variant("published prior, best of 4 latents", oversample=4),
 )
 
@@ -103,7 +124,7 @@ def prior(run: Run, data: CrystalDataModule, variant: Variant, trained: StageRes
     model = variant.model()
     model.vae_checkpoint = trained.folder / BEST
     done = run.stage(
-        f"prior-{'normal' if variant.normal else 'published'}-of-{trained.folder.name}",
+        f"prior-{variant.prior}-of-{trained.folder.name}",
         lambda folder, seed: train_prior(model, data, PRIOR, seed, folder, run.trainers),
         {"fit": describe(PRIOR)},
         {"autoencoder": trained.key},

@@ -8,8 +8,6 @@ import torch
 from torch import Tensor, nn
 
 TransformKind = Literal["none", "standardise", "log", "log1p"]
-_LARGEST = 40.0
-"""Natural logarithm of the largest value of an inverse: an untrained network may say e^100, no float32 when squared."""
 
 
 class TargetTransform(nn.Module):
@@ -19,6 +17,9 @@ class TargetTransform(nn.Module):
     is zero where all training values exceed a tenth of their median, and otherwise lifts the smallest one there, so
     that values near zero do not become outliers and negative targets work; it does not depend on the unit.
 
+    The inverse of a logarithm ends one standard deviation above the largest training value: an exponential turns the
+    extrapolation of a network at a single odd crystal into an error that outweighs all others.
+
     Args:
         kind: `none`, `standardise`, `log` (then standardised) or `log1p` (then standardised; unit-dependent).
     """
@@ -26,6 +27,7 @@ class TargetTransform(nn.Module):
     shift: Tensor
     mean: Tensor
     std: Tensor
+    highest: Tensor
     fitted: Tensor
 
     def __init__(self, kind: TransformKind = "log") -> None:
@@ -36,6 +38,8 @@ class TargetTransform(nn.Module):
         self.register_buffer("shift", torch.tensor(1.0 if kind == "log1p" else 0.0, dtype=torch.float64))
         self.register_buffer("mean", torch.tensor(0.0, dtype=torch.float64))
         self.register_buffer("std", torch.tensor(1.0, dtype=torch.float64))
+        # Where the inverse of a logarithm ends; before a fit, where it is finite in float32.
+        self.register_buffer("highest", torch.tensor(40.0, dtype=torch.float64))
         self.register_buffer("fitted", torch.tensor(False))
 
     def fit(self, values: Tensor) -> None:
@@ -64,6 +68,7 @@ class TargetTransform(nn.Module):
             raw = self._raw(values)
             self.mean.copy_(raw.mean())
             self.std.copy_(raw.std(correction=0).clamp_min(1e-8))
+            self.highest.copy_(raw.max() + self.std)
         self.fitted.fill_(True)
 
     def _raw(self, values: Tensor) -> Tensor:
@@ -77,10 +82,10 @@ class TargetTransform(nn.Module):
         return ((self._raw(values.double()) - self.mean) / self.std).to(values.dtype)
 
     def inverse(self, scaled: Tensor) -> Tensor:
-        """Standardised scale to the user's units, same shape and dtype; finite, for `log` and `log1p` at most e^40."""
+        """Standardised scale to the user's units, same shape and dtype; for `log` and `log1p` bounded (see above)."""
         raw = scaled.double() * self.std + self.mean
         if self.kind in ("log", "log1p"):
-            raw = torch.exp(raw.clamp(max=_LARGEST)) - self.shift
+            raw = torch.exp(torch.minimum(raw, self.highest)) - self.shift
         return raw.to(scaled.dtype)
 
     def extra_repr(self) -> str:

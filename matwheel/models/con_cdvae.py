@@ -177,14 +177,9 @@ class ConCDVAE(L.LightningModule):
         return self.mu(hidden), self.log_var(hidden)
 
     @full_precision
-    def decode_latent(
-        self,
-        latent: Float[Tensor, "crystals latent"],
-        encoded: EncodedConditions,
-        chance: Float[Tensor, " crystals"] | None = None,
-    ) -> DecodedLatent:
-        """Number of atoms, cell and composition under encoded conditions; for chance see `ConditionEmbedding`."""
-        decoded: DecodedLatent = self.structure_heads(latent, self.condition_embedding(encoded, chance))
+    def decode_latent(self, latent: Float[Tensor, "crystals latent"], encoded: EncodedConditions) -> DecodedLatent:
+        """Number of atoms, cell and composition under encoded conditions."""
+        decoded: DecodedLatent = self.structure_heads(latent, self.condition_embedding(encoded))
         return decoded
 
     def denoiser(
@@ -273,7 +268,7 @@ class ConCDVAE(L.LightningModule):
         mu, log_var = self.encode(batch)
         latent = mu + torch.exp(0.5 * log_var) * draws.latent
         encoded = self.condition_embedding.encode(batch.conditions)
-        decoded = self.decode_latent(latent, encoded, draws.condition)
+        decoded = self.decode_latent(latent, self.condition_embedding.hide(encoded, draws.condition))
         cell_error = decoded.cell - self.lattice_scaler(batch.lattice, batch.num_atoms)
         composition = torch.log_softmax(decoded.composition_logits, 1)
         terms = {

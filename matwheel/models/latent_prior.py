@@ -28,7 +28,7 @@ from matwheel.models.latents import LatentBatch, LatentDataModule
 from matwheel.models.optimisation import may_fuse
 from matwheel.models.processes import step_seeds, weight_of_share
 from matwheel.models.unpack import Provenance, unpack_crystals
-from matwheel.nn.condition import ConditionEmbedding
+from matwheel.nn.condition import ConditionEmbedding, EncodedConditions
 from matwheel.nn.prior_network import GaussianPrior, NoisePredictor
 from matwheel.precision import full_precision
 from matwheel.progress import progress_bar
@@ -86,7 +86,9 @@ class LatentPrior(L.LightningModule):
         self.condition_embedding = condition_embedding
         if guidance != 1 and not condition_embedding.dropout:
             raise ValueError(f"guidance {guidance:g} compares with no condition: set the condition embedding's dropout")
-        self.network = network if network is not None else GaussianPrior(vae.latent_dim, condition_embedding.out_dim)
+        if network is None:
+            network = GaussianPrior(vae.latent_dim, condition_embedding.out_dim, condition_embedding.num_features)
+        self.network = network
         self.learning_rate = learning_rate
         self.oversample = oversample
         self.guidance = guidance
@@ -124,8 +126,9 @@ class LatentPrior(L.LightningModule):
 
     def on_fit_start(self) -> None:
         """Let the network see the latents that it is to learn."""
-        data = self.trainer.datamodule  # type: ignore[attr-defined]
-        self.network.fit(data.training_latents())
+        latents = self.trainer.datamodule.training_latents()  # type: ignore[attr-defined]
+        encoded = self.condition_embedding.encode(latents.conditions.to(self.device))
+        self.network.fit(latents.latents, self.condition_embedding.features(encoded))
 
     @torch.no_grad()
     def encode(self, batch: Batch) -> Float[Tensor, "crystals latent"]:
@@ -160,9 +163,9 @@ class LatentPrior(L.LightningModule):
 
     @full_precision
     def _loss(self, batch: LatentBatch, step: Tensor, noise: Tensor, chance: Tensor | None = None) -> Tensor:
-        condition = self.condition_embedding(self.condition_embedding.encode(batch.conditions), chance)
+        encoded = self.condition_embedding.hide(self.condition_embedding.encode(batch.conditions), chance)
         noisy = self.diffusion.corrupt(batch.latents, step, noise)
-        predicted = self.network(noisy, step, self.diffusion.kept[step], condition)
+        predicted = self.network(noisy, step, self.diffusion.kept[step], *self._conditions(encoded))
         errors = F.mse_loss(predicted, noise, reduction="none").mean(1)
         check_finite(self, {"noise": errors}, batch.row)
         return errors.mean()
@@ -240,20 +243,23 @@ class LatentPrior(L.LightningModule):
 
     def _guided(self, conditions: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
         """The network under conditions [n, C], moved away from itself without them if guidance is not 1."""
-        condition = self.condition_embedding(self.condition_embedding.encode(conditions))
         kept = self.diffusion.kept
+        under = self._conditions(self.condition_embedding.encode(conditions))
         if self.guidance == 1:
-            return lambda latent, step: self.network(latent, step, kept[step], condition)
-        hidden = torch.full_like(conditions, torch.nan)
-        none = self.condition_embedding(self.condition_embedding.encode(hidden))
+            return lambda latent, step: self.network(latent, step, kept[step], *under)
+        without = self._conditions(self.condition_embedding.encode(torch.full_like(conditions, torch.nan)))
+        pairs = [torch.cat(pair) for pair in zip(without, under, strict=True)]
 
         def predict_noise(latent: Tensor, step: Tensor) -> Tensor:
             latent, step = latent.repeat(2, 1), step.repeat(2)
-            both = self.network(latent, step, kept[step], torch.cat([none, condition]))
-            without, under = both.chunk(2)
-            return torch.lerp(without, under, self.guidance)
+            none, given = self.network(latent, step, kept[step], *pairs).chunk(2)
+            return torch.lerp(none, given, self.guidance)
 
         return predict_noise
+
+    def _conditions(self, encoded: EncodedConditions) -> tuple[Tensor, Tensor]:
+        """Conditions as the network takes them: embedded, and as features."""
+        return self.condition_embedding(encoded), self.condition_embedding.features(encoded)
 
     def _fill(self, cells: Cells, latent: Tensor, progress: bool) -> Atoms:
         """Place atoms, a bounded number at a time."""

@@ -76,9 +76,11 @@ class LatentDataModule(L.LightningDataModule):
         self.crystals.setup(stage)
         self._training = None
 
-    def training_latents(self) -> Tensor:
-        """[n, D], latents of the training crystals, once the model is where it trains."""
-        return self._of_training().latents
+    def training_latents(self) -> LatentBatch:
+        """Latents of the training crystals, once the model is where it trains."""
+        if self._training is None:
+            self._training = self._encoded(self.crystals.train_rows)
+        return self._training
 
     def ids(self, rows: Tensor) -> list[str]:
         """Names of the crystals of a batch (its `row`)."""
@@ -90,7 +92,7 @@ class LatentDataModule(L.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[LatentBatch]:
         """Shuffled latents of the training crystals."""
-        return self._loader(self._of_training(), shuffle=True)
+        return self._loader(self.training_latents(), shuffle=True)
 
     def val_dataloader(self) -> DataLoader[LatentBatch]:
         """Latents of the validation crystals."""
@@ -99,11 +101,6 @@ class LatentDataModule(L.LightningDataModule):
     def test_dataloader(self) -> DataLoader[LatentBatch]:
         """Latents of the test crystals."""
         return self._loader(self._encoded(self.crystals.test_rows))
-
-    def _of_training(self) -> LatentBatch:
-        if self._training is None:
-            self._training = self._encoded(self.crystals.train_rows)
-        return self._training
 
     def _encoded(self, rows: IntArray) -> LatentBatch:
         if self.trainer is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple, cast
 
 import torch
@@ -15,6 +15,10 @@ from matwheel.nn.mlp import mlp
 
 ConditionKind = Literal["none", "standardise", "log", "log1p", "class"]
 """How a condition is read: a scalar under one of the target transforms, or a class."""
+
+
+_ABSENT = -1
+"""In place of a class that is not given."""
 
 
 class EncodedConditions(NamedTuple):
@@ -81,11 +85,14 @@ class _ScalarCondition(nn.Module):
                 stacklevel=2,
             )
 
-    def forward(self, encoded: Tensor, hidden: Tensor) -> Tensor:
+    def features(self, encoded: Tensor) -> Tensor:
+        return torch.stack([encoded, encoded**2 - 1], 1)
+
+    def forward(self, encoded: Tensor) -> Tensor:
         grid = torch.linspace(0, 1, self.num_points, device=encoded.device)
         position = (encoded.nan_to_num() * self.std + self.mean - self.low) / (self.high - self.low)
         distance = (position[:, None] - grid) * (self.num_points - 1)
-        absent = (hidden | encoded.isnan())[:, None]
+        absent = encoded.isnan()[:, None]
         return torch.where(absent, self.absent, self.net(torch.exp(-0.5 * distance**2)))
 
 
@@ -124,10 +131,14 @@ class _ClassCondition(nn.Module):
             raise ValueError(
                 f"condition {name!r} has no class {float(values[unknown][0]):g}; classes found in training: {known}"
             )
-        return position.masked_fill(missing, -1)
+        return position.masked_fill(missing, _ABSENT)
 
-    def forward(self, position: Tensor, hidden: Tensor) -> Tensor:
-        absent = (hidden | (position < 0))[:, None]
+    def features(self, position: Tensor) -> Tensor:
+        one_hot = nn.functional.one_hot(position.clamp_min(0), len(self.classes)).to(self.classes.dtype)
+        return one_hot.masked_fill((position < 0)[:, None], torch.nan)
+
+    def forward(self, position: Tensor) -> Tensor:
+        absent = (position < 0)[:, None]
         return torch.where(absent, self.absent, self.embedding(position.clamp_min(0)))
 
 
@@ -187,6 +198,11 @@ class ConditionEmbedding(nn.Module):
     def num_scalars(self) -> int:
         """Scalar conditions."""
         return self.is_class.count(False)
+
+    @property
+    def num_features(self) -> int:
+        """Width of `features`."""
+        return 2 * self.num_scalars + self.max_classes * self.num_class_conditions
 
     @property
     def num_class_conditions(self) -> int:
@@ -250,25 +266,34 @@ class ConditionEmbedding(nn.Module):
             (classes if is_class else scalars).append(part.encode(name, column)[:, None])
         return EncodedConditions(torch.cat(scalars, 1), torch.cat(classes, 1))
 
-    def forward(
-        self, encoded: EncodedConditions, chance: Float[Tensor, " crystals"] | None = None
-    ) -> Float[Tensor, "crystals out"]:
-        """Embed encoded conditions.
+    def hide(self, encoded: EncodedConditions, chance: Float[Tensor, " crystals"] | None = None) -> EncodedConditions:
+        """In training, hide the conditions of a fraction `dropout` of the crystals, all of a crystal's together.
 
         Args:
             encoded: Conditions of B crystals.
-            chance: Uniform in (0, 1): in training, conditions of crystals with less than `dropout` are hidden. Drawn if
-                not given.
+            chance: Uniform in (0, 1): those of crystals with less than `dropout` are hidden. Drawn if not given.
         """
+        if not (self.training and self.dropout):
+            return encoded
+        chance = chance if chance is not None else torch.rand(len(encoded.scalars), device=encoded.scalars.device)
+        hidden = (chance < self.dropout)[:, None]
+        return EncodedConditions(
+            encoded.scalars.masked_fill(hidden, torch.nan), encoded.classes.masked_fill(hidden, _ABSENT)
+        )
+
+    def features(self, encoded: EncodedConditions) -> Float[Tensor, "crystals features"]:
+        """Conditions as a linear model reads them: a scalar and its square, a class one-hot; NaN where not given."""
+        columns = self._columns(encoded)
+        return torch.cat([part.features(column) for part, column in columns], 1)
+
+    def forward(self, encoded: EncodedConditions) -> Float[Tensor, "crystals out"]:
+        """Embed encoded conditions."""
+        return cast(Tensor, self.mix(torch.cat([part(column) for part, column in self._columns(encoded)], 1)))
+
+    def _columns(self, encoded: EncodedConditions) -> Iterator[tuple[_ScalarCondition | _ClassCondition, Tensor]]:
         columns = {False: iter(encoded.scalars.unbind(1)), True: iter(encoded.classes.unbind(1))}
-        hidden = torch.zeros(len(encoded.scalars), dtype=torch.bool, device=encoded.scalars.device)
-        if self.training and self.dropout:
-            chance = chance if chance is not None else torch.rand(len(hidden), device=hidden.device)
-            hidden = chance < self.dropout
-        features = [
-            part(next(columns[is_class]), hidden) for part, is_class in zip(self.parts, self.is_class, strict=True)
-        ]
-        return cast(Tensor, self.mix(torch.cat(features, 1)))
+        for part, is_class in zip(self._parts(), self.is_class, strict=True):
+            yield part, next(columns[is_class])
 
     def _check(self, name: str, values: Tensor) -> None:
         allowed = ~values.isinf() if self.dropout else values.isfinite()

@@ -23,6 +23,7 @@ from matwheel.nn.prior_network import GaussianPrior, PriorNetwork
 from tests.models.toys import ToyData, quiet_trainer, toy_crystals, toy_vae
 
 KINDS = {"dielectric": "log", "system": "class"}
+NUM_FEATURES = 2 + 32  # of a scalar and of up to 32 classes
 WHERE = Provenance(checkpoint="abc123", round=2)
 
 
@@ -69,10 +70,10 @@ def test_latents_are_encoded_once_and_the_prior_learns_them() -> None:
 
 
 def test_the_network_sees_the_latents_before_it_trains() -> None:
-    prior = toy_prior(network=GaussianPrior(16, 8, num_directions=4, hidden_dim=8, time_dim=8))
+    prior = toy_prior(network=GaussianPrior(16, 8, NUM_FEATURES, num_directions=4, hidden_dim=8, time_dim=8))
     data = LatentDataModule(ToyData(toy_crystals(30)), batch_size=8)  # type: ignore[arg-type]
     quiet_trainer(max_epochs=1).fit(prior, datamodule=data)
-    torch.testing.assert_close(prior.network.mean, data.training_latents().mean(0), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(prior.network.mean, data.training_latents().latents.mean(0), atol=1e-5, rtol=1e-4)
 
 
 def test_validation_of_the_prior_repeats_itself() -> None:
@@ -179,8 +180,8 @@ def test_guidance_interpolates_between_no_condition_and_beyond_the_condition() -
         return prior._guided(given)(latent, step)
 
     with torch.no_grad():
-        embedded = prior.condition_embedding(prior.condition_embedding.encode(conditions))
-        assert torch.equal(noise(1.0), prior.network(latent, step, prior.diffusion.kept[step], embedded))
+        given = prior._conditions(prior.condition_embedding.encode(conditions))
+        assert torch.equal(noise(1.0), prior.network(latent, step, prior.diffusion.kept[step], *given))
         torch.testing.assert_close(noise(0.0), noise(1.0, none))
         assert not torch.allclose(noise(0.0), noise(1.0))
         torch.testing.assert_close(noise(2.5) - noise(0.0), 2.5 * (noise(1.0) - noise(0.0)), rtol=1e-4, atol=1e-5)
