@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -211,35 +212,65 @@ class LatentPrior(L.LightningModule):
         Raises:
             ValueError: If a condition is missing or of an unknown class.
         """
+        latents = self.draw_latents(conditions, seeds, oversample)
+        return self.decode(latents, conditions, seeds, index, provenance, progress)
+
+    @torch.inference_mode()
+    def draw_latents(
+        self, conditions: Float[Tensor, "n conditions"], seeds: Int[Tensor, " n"], oversample: int = 1
+    ) -> Float[Tensor, "n latent"]:
+        """A latent per request: of several drawn, the one that the property head finds closest to the request.
+
+        Args:
+            conditions: [n, C], user's units.
+            seeds: [n] int64.
+            oversample: Latents drawn per request, at least 1.
+        """
+        if oversample < 1:
+            raise ValueError(f"oversample must be at least 1, not {oversample}")
+        conditions, seeds = conditions.to(self.device, torch.float32), seeds.to(self.device)
+        conditions = conditions.repeat_interleave(oversample, 0)
+        turn = torch.arange(oversample, device=self.device).repeat(len(seeds))
+        with self._evaluating():
+            latents = self.diffusion.sample(
+                self._guided(conditions),
+                derive_seeds(seeds.repeat_interleave(oversample), turn),
+                self.vae.latent_dim,
+            )
+            error = self.vae.property_head.loss(latents, self.vae.condition_embedding.encode(conditions))
+        best = error.view(-1, oversample).argmin(1)
+        return latents.view(len(seeds), oversample, -1)[torch.arange(len(seeds), device=self.device), best]
+
+    @torch.inference_mode()
+    def decode(
+        self,
+        latents: Float[Tensor, "n latent"],
+        conditions: Float[Tensor, "n conditions"],
+        seeds: Int[Tensor, " n"],
+        index: Int[Tensor, " n"],
+        provenance: Provenance,
+        progress: bool = False,
+    ) -> CrystalTable:
+        """Make a crystal of each latent, as `sample` does of those it draws; of `encode` they are reconstructions."""
+        conditions, seeds = conditions.to(self.device, torch.float32), seeds.to(self.device)
+        with self._evaluating():
+            decoded = self.vae.decode_latent(latents, self.vae.condition_embedding.encode(conditions))
+            num_atoms = decoded.most_likely_num_atoms()
+            lattice = self.vae.lattice_scaler.cells(decoded.cell, num_atoms)
+            cells = Cells(lattice, num_atoms, decoded.composition_logits.softmax(1), seeds)
+            atoms = self._fill(cells, decoded.latent, progress)
+        return unpack_crystals(atoms, cells, index, self.condition_names, conditions, provenance)
+
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        """Evaluation mode in float32, and back."""
         was_training = self.training
         self.eval()
         try:
             with torch.autocast(self.device.type, enabled=False):
-                conditions, seeds = conditions.to(self.device, torch.float32), seeds.to(self.device)
-                latent = self._best_latents(conditions, seeds, oversample)
-                decoded = self.vae.decode_latent(latent, self.vae.condition_embedding.encode(conditions))
-                num_atoms = decoded.most_likely_num_atoms()
-                lattice = self.vae.lattice_scaler.cells(decoded.cell, num_atoms)
-                cells = Cells(lattice, num_atoms, decoded.composition_logits.softmax(1), seeds)
-                atoms = self._fill(cells, decoded.latent, progress)
+                yield
         finally:
             self.train(was_training)
-        return unpack_crystals(atoms, cells, index, self.condition_names, conditions, provenance)
-
-    def _best_latents(self, conditions: Tensor, seeds: Tensor, oversample: int) -> Tensor:
-        """[n, D]: of several latents drawn per request, the one that its property head finds closest to the request."""
-        if oversample < 1:
-            raise ValueError(f"oversample must be at least 1, not {oversample}")
-        conditions = conditions.repeat_interleave(oversample, 0)
-        turn = torch.arange(oversample, device=seeds.device).repeat(len(seeds))
-        latents = self.diffusion.sample(
-            self._guided(conditions),
-            derive_seeds(seeds.repeat_interleave(oversample), turn),
-            self.vae.latent_dim,
-        )
-        error = self.vae.property_head.loss(latents, self.vae.condition_embedding.encode(conditions))
-        best = error.view(-1, oversample).argmin(1)
-        return latents.view(len(seeds), oversample, -1)[torch.arange(len(seeds), device=best.device), best]
 
     def _guided(self, conditions: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
         """The network under conditions [n, C], moved away from itself without them if guidance is not 1."""

@@ -159,14 +159,14 @@ def test_the_latent_that_fits_its_own_condition_best_is_kept(oversample: int) ->
     original = prior.diffusion.sample
     prior.diffusion.sample = lambda *args: drawn.append(original(*args)) or drawn[0]  # type: ignore[method-assign]
     with torch.no_grad():
-        kept = prior._best_latents(conditions, seeds, oversample)
+        kept = prior.draw_latents(conditions, seeds, oversample)
         candidates = drawn[0].view(5, oversample, 16)
         for row in range(5):
             encoded = prior.vae.condition_embedding.encode(conditions[row : row + 1].expand(oversample, -1))
             errors = prior.vae.property_head.loss(candidates[row], encoded)
             torch.testing.assert_close(kept[row], candidates[row, errors.argmin()])
     with pytest.raises(ValueError, match="oversample must be at least 1"):
-        prior._best_latents(conditions, seeds, 0)
+        prior.draw_latents(conditions, seeds, 0)
 
 
 def test_guidance_interpolates_between_no_condition_and_beyond_the_condition() -> None:
@@ -215,7 +215,7 @@ def test_oversampling_brings_the_property_closer() -> None:
     encoded = prior.vae.condition_embedding.encode(conditions)
     with torch.no_grad():
         errors = [
-            prior.vae.property_head.loss(prior._best_latents(conditions, seeds, k), encoded).mean() for k in (1, 16)
+            prior.vae.property_head.loss(prior.draw_latents(conditions, seeds, k), encoded).mean() for k in (1, 16)
         ]
     assert errors[1] < errors[0]
 
