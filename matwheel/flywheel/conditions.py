@@ -187,19 +187,10 @@ class UniformTarget(ConditionSampler):
         return order[np.searchsorted(middles, wanted)], wanted
 
 
-class TailWeighted(ConditionSampler):
-    """Conditions shifted towards rare values of the first condition.
+class _Weighted(ConditionSampler):
+    """Training rows chosen in proportion to a weight."""
 
-    Args:
-        power: Rows are chosen in proportion to (density of their first condition) ** -power: 0 is the training
-            distribution, 1 about uniform.
-        transform: See `ConditionSampler`.
-        bandwidth: See `ConditionSampler`.
-    """
-
-    def __init__(
-        self, power: float = 0.5, transform: TransformKind = "log", bandwidth: float | Literal["scott"] = "scott"
-    ) -> None:
+    def __init__(self, power: float, transform: TransformKind, bandwidth: float | Literal["scott"]) -> None:
         super().__init__(transform, bandwidth)
         if power < 0:
             raise ValueError(f"the power must not be negative, got {power}: 0 is the training distribution")
@@ -213,11 +204,34 @@ class TailWeighted(ConditionSampler):
         random: np.random.Generator,
         spread: FloatArray | None,
     ) -> tuple[IntArray, FloatArray | None]:
-        weight = _density(target, max(bandwidth, _GRID_STEP)) ** -self.power
+        weight = self._weight(target, bandwidth, spread) ** self.power
         return random.choice(len(target), size=count, p=weight / weight.sum()), None
 
+    @abstractmethod
+    def _weight(self, target: FloatArray, bandwidth: float, spread: FloatArray | None) -> FloatArray:
+        """[m], positive; arguments as in `_choose`."""
 
-class WhereTeachersDisagree(ConditionSampler):
+
+class TailWeighted(_Weighted):
+    """Conditions shifted towards rare values of the first condition.
+
+    Args:
+        power: Rows are chosen in proportion to (density of their first condition) ** -power: 0 is the training
+            distribution, 1 about uniform.
+        transform: See `ConditionSampler`.
+        bandwidth: See `ConditionSampler`.
+    """
+
+    def __init__(
+        self, power: float = 0.5, transform: TransformKind = "log", bandwidth: float | Literal["scott"] = "scott"
+    ) -> None:
+        super().__init__(power, transform, bandwidth)
+
+    def _weight(self, target: FloatArray, bandwidth: float, spread: FloatArray | None) -> FloatArray:
+        return 1 / _density(target, max(bandwidth, _GRID_STEP))
+
+
+class WhereTeachersDisagree(_Weighted):
     """Conditions shifted towards values at which the teaching predictors differ: active sampling.
 
     How far they differ is measured on real crystals that they were not trained on, those without a label and those of
@@ -236,22 +250,11 @@ class WhereTeachersDisagree(ConditionSampler):
     def __init__(
         self, power: float = 1.0, transform: TransformKind = "log", bandwidth: float | Literal["scott"] = "scott"
     ) -> None:
-        super().__init__(transform, bandwidth)
-        if power < 0:
-            raise ValueError(f"the power must not be negative, got {power}: 0 is the training distribution")
-        self.power = power
+        super().__init__(power, transform, bandwidth)
 
-    def _choose(
-        self,
-        target: FloatArray,
-        count: int,
-        bandwidth: float,
-        random: np.random.Generator,
-        spread: FloatArray | None,
-    ) -> tuple[IntArray, FloatArray | None]:
+    def _weight(self, target: FloatArray, bandwidth: float, spread: FloatArray | None) -> FloatArray:
         assert spread is not None, "the teachers were not asked"
-        weight = (spread / spread.max()) ** self.power if spread.any() else np.ones(len(target))
-        return random.choice(len(target), size=count, p=weight / weight.sum()), None
+        return spread / spread.max() if spread.any() else np.ones(len(target))
 
 
 def _smoothed(at: FloatArray, values: FloatArray, wanted: FloatArray, width: float) -> FloatArray:
