@@ -17,8 +17,8 @@ class TargetTransform(nn.Module):
     is zero where all training values exceed a tenth of their median, and otherwise lifts the smallest one there, so
     that values near zero do not become outliers and negative targets work; it does not depend on the unit.
 
-    The inverse of a logarithm ends one standard deviation above the largest training value: an exponential turns the
-    extrapolation of a network at a single odd crystal into an error that outweighs all others.
+    Predictions of a logarithm end one standard deviation above the largest training value: the exponential turns what a
+    network extrapolates for a single odd crystal into an error that outweighs all others.
 
     Args:
         kind: `none`, `standardise`, `log` (then standardised) or `log1p` (then standardised; unit-dependent).
@@ -38,8 +38,7 @@ class TargetTransform(nn.Module):
         self.register_buffer("shift", torch.tensor(1.0 if kind == "log1p" else 0.0, dtype=torch.float64))
         self.register_buffer("mean", torch.tensor(0.0, dtype=torch.float64))
         self.register_buffer("std", torch.tensor(1.0, dtype=torch.float64))
-        # Where the inverse of a logarithm ends; before a fit, where it is finite in float32.
-        self.register_buffer("highest", torch.tensor(40.0, dtype=torch.float64))
+        self.register_buffer("highest", torch.tensor(1.0, dtype=torch.float64))
         self.register_buffer("fitted", torch.tensor(False))
 
     def fit(self, values: Tensor) -> None:
@@ -68,7 +67,7 @@ class TargetTransform(nn.Module):
             raw = self._raw(values)
             self.mean.copy_(raw.mean())
             self.std.copy_(raw.std(correction=0).clamp_min(1e-8))
-            self.highest.copy_(raw.max() + self.std)
+            self.highest.copy_((raw.max() - self.mean) / self.std + 1)
         self.fitted.fill_(True)
 
     def _raw(self, values: Tensor) -> Tensor:
@@ -82,11 +81,17 @@ class TargetTransform(nn.Module):
         return ((self._raw(values.double()) - self.mean) / self.std).to(values.dtype)
 
     def inverse(self, scaled: Tensor) -> Tensor:
-        """Standardised scale to the user's units, same shape and dtype; for `log` and `log1p` bounded (see above)."""
+        """Standardised scale to the user's units, same shape and dtype."""
         raw = scaled.double() * self.std + self.mean
         if self.kind in ("log", "log1p"):
-            raw = torch.exp(torch.minimum(raw, self.highest)) - self.shift
+            raw = torch.exp(raw) - self.shift
         return raw.to(scaled.dtype)
+
+    def prediction(self, scaled: Tensor) -> Tensor:
+        """The inverse of what a model says, for `log` and `log1p` bounded (see above)."""
+        if self.kind in ("log", "log1p"):
+            scaled = scaled.clamp(max=self.highest.to(scaled))
+        return self.inverse(scaled)
 
     def extra_repr(self) -> str:
         """The kind, for printed models."""

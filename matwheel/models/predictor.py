@@ -102,7 +102,7 @@ class PropertyPredictor(L.LightningModule):
     def forward(self, batch: Batch) -> Tensor:
         """Predict the property in the user's units, [B]."""
         scaled: Tensor = self.network(batch)
-        return self.transform.inverse(scaled)
+        return self.transform.prediction(scaled)
 
     def training_step(self, batch: Batch) -> Tensor:
         """Loss of one batch: the mean over crystals of weight times error."""
@@ -155,7 +155,7 @@ class PropertyPredictor(L.LightningModule):
         scaled = self.network(batch)
         loss = self._errors(scaled, batch.target).mean()
         self.log(f"{errors.prefix}loss", loss, batch_size=batch.num_graphs, sync_dist=True)
-        errors.update(self.transform.inverse(scaled), batch.target)
+        errors.update(self.transform.prediction(scaled), batch.target)
         self.log_dict(errors, batch_size=batch.num_graphs)
 
     def _check_fitted(self) -> None:

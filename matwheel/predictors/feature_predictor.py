@@ -49,7 +49,7 @@ class FeaturePredictor(Predictor):
         transform.fit(target)
 
         def predict(regression: Regression, features: FloatArray) -> FloatArray:
-            predicted: FloatArray = transform.inverse(torch.from_numpy(regression(features))).numpy()
+            predicted: FloatArray = transform.prediction(torch.from_numpy(regression(features))).numpy()
             return predicted
 
         of_validation = self._compute(validation.table)
