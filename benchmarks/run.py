@@ -24,7 +24,7 @@ from matwheel.diffusion.draws import NoiseDraws
 from matwheel.diffusion.samplers import DenoisingSampler
 from matwheel.memory import keep_freed_memory
 from matwheel.models.con_cdvae import ConCDVAE
-from matwheel.models.latent_prior import LatentPrior
+from matwheel.models.diffusion_prior import DiffusionPrior
 from matwheel.models.predictor import PropertyPredictor
 from matwheel.models.unpack import Provenance
 from matwheel.nn.cell_encoder import CellEncoder
@@ -165,7 +165,7 @@ def measure(repeats: int) -> dict[str, float]:
         seconds = median_seconds(decoder_call(model, batch), 3 * repeats)
         figures[f"{name}_call_ms_per_structure"] = 1e3 * seconds / batch.num_graphs
 
-    prior = LatentPrior(default, DenoisingSampler(DEFAULT_CALLS))
+    prior = DiffusionPrior(default, DenoisingSampler(DEFAULT_CALLS))
     prior.condition_embedding.fit(data.conditions, data.training_statistics().conditions)
     requests = torch.arange(64)
     conditions = data.training_statistics().conditions.float()[:64]

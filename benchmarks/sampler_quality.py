@@ -31,7 +31,7 @@ from matwheel.metrics.pool import Pool
 from matwheel.metrics.validity import composition_validity, structure_validity
 from matwheel.models.checkpoints import load_weights
 from matwheel.models.con_cdvae import ConCDVAE
-from matwheel.models.latent_prior import LatentPrior
+from matwheel.models.kernel_prior import KernelPrior
 from matwheel.models.predictor import PropertyPredictor
 from matwheel.models.unpack import Provenance
 from matwheel.nn.cell_encoder import CellEncoder
@@ -76,7 +76,7 @@ def main() -> None:
     data = CrystalDataModule()
     data.prepare_data()
     data.setup("fit")
-    prior = LatentPrior(
+    prior = KernelPrior(
         ConCDVAE(CellEncoder(PaiNNEncoder()), PaiNNDecoder(), ConditionEmbedding(), schedule="one_cycle")
     )
     load_weights(prior, options.prior)

@@ -29,7 +29,8 @@ from torch import nn
 # Classes can be named without their module in YAML and on the command line once they are imported.
 import matwheel.flywheel.substitution
 import matwheel.flywheel.verifier
-import matwheel.models.latent_prior
+import matwheel.models.diffusion_prior
+import matwheel.models.kernel_prior
 import matwheel.nn.chgnet_network
 import matwheel.predictors.bonds
 import matwheel.predictors.ensemble

@@ -14,7 +14,8 @@ from matwheel.flywheel.filters import BasicFilter
 from matwheel.flywheel.pretraining import UnlabelledDataModule
 from matwheel.flywheel.stages import FitSettings
 from matwheel.models.con_cdvae import ConCDVAE
-from matwheel.models.latent_prior import LatentPrior
+from matwheel.models.diffusion_prior import DiffusionPrior
+from matwheel.models.kernel_prior import KernelPrior
 from matwheel.models.latents import LatentDataModule
 from matwheel.models.predictor import PropertyPredictor
 from matwheel.nn.cgcnn import CGCNN
@@ -23,7 +24,7 @@ from matwheel.nn.painn import PaiNNDecoder, PaiNNEncoder
 MODULES = ["evaluate", "predict", "sample", "export", "study", "report.__main__", "report.__main__ structures"]
 CLASSES = [
     *(CrystalDataModule, ConditionDataModule, LatentDataModule, UnlabelledDataModule),
-    *(PropertyPredictor, ConCDVAE, LatentPrior, CGCNN, PaiNNEncoder, PaiNNDecoder),
+    *(PropertyPredictor, ConCDVAE, KernelPrior, DiffusionPrior, CGCNN, PaiNNEncoder, PaiNNDecoder),
     *(Flywheel, FitSettings, BasicFilter, DenoisingSampler, AnnealedLangevin),
 ]
 NUMBERS = re.compile(r"\b(A|A\^3|eV/A|s|[Dd]egrees|minutes|unit|units|fingerprints|Fractional|How many|Steps)\b")

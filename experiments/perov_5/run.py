@@ -28,7 +28,7 @@ from matwheel.metrics.pool import Pool
 from matwheel.metrics.validity import composition_validity, structure_validity
 from matwheel.models.checkpoints import load_weights
 from matwheel.models.con_cdvae import ConCDVAE, LossWeights
-from matwheel.models.latent_prior import LatentPrior
+from matwheel.models.kernel_prior import KernelPrior
 from matwheel.models.unpack import Provenance
 from matwheel.nn.cell_encoder import CellEncoder
 from matwheel.nn.condition import ConditionEmbedding
@@ -47,7 +47,7 @@ PUBLISHED = {
 }
 
 
-def build() -> LatentPrior:
+def build() -> KernelPrior:
     """The untrained generator."""
     seed_all(0)
     vae = ConCDVAE(
@@ -58,14 +58,13 @@ def build() -> LatentPrior:
         loss_weights=LossWeights(composition=20.0),
         schedule="one_cycle",
     )
-    return LatentPrior(vae)
+    return KernelPrior(vae)
 
 
-def train(data: UnlabelledDataModule, epochs: int, prior_epochs: int, folder: Path) -> LatentPrior:
+def train(data: UnlabelledDataModule, epochs: int, folder: Path) -> KernelPrior:
     """Autoencoder, then prior."""
     key = {"data": data_fingerprint(data)}
     vae_fit = FitSettings(epochs, 64, gradient_clip_val=1.0, gradient_clip_algorithm="norm", ema_decay=0.99)
-    prior_fit = FitSettings(prior_epochs, batch_size=256, check_val_every_n_epoch=10, ema_decay=0.999)
     with Ledger(folder, SINGLE_PROCESS) as ledger:
         run = Run(ledger, StageTrainers(), seed=0)
         prior = build()
@@ -80,8 +79,8 @@ def train(data: UnlabelledDataModule, epochs: int, prior_epochs: int, folder: Pa
         prior.vae_checkpoint = generator.folder / BEST
         done = run.stage(
             "prior",
-            lambda out, seed: train_prior(prior, data, prior_fit, seed, out, run.trainers),
-            {"fit": describe(prior_fit)},
+            lambda out, seed: train_prior(prior, data, FitSettings(), seed, out, run.trainers),
+            {},
             {**key, "generator": generator.key},
         )
         print({name: round(value, 3) for name, value in done.metrics.items()}, f"{done.seconds:.0f} s")
@@ -94,7 +93,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", type=Path, required=True)
     parser.add_argument("--epochs", type=int, default=30)
-    parser.add_argument("--prior-epochs", type=int, default=200)
     parser.add_argument("--samples", type=int, default=1000)
     parser.add_argument("--steps", type=int, nargs="+", default=[25, 50], help="decoder calls, one row each")
     options = parser.parse_args()
@@ -102,7 +100,7 @@ def main() -> None:
     data = UnlabelledDataModule([str(options.data_dir / "train.csv.gz")])
     data.prepare_data()
     data.setup("fit")
-    prior = train(data, options.epochs, options.prior_epochs, Path(f"runs/perov_5-{options.epochs}"))
+    prior = train(data, options.epochs, Path(f"runs/perov_5-{options.epochs}"))
     test = load(str(options.data_dir / "test.csv.gz")).table
     pool = Pool(progress=True)
     reference = Fingerprints.cached(test, pool)

@@ -31,7 +31,7 @@ from matwheel.metrics.validity import composition_validity, structure_validity
 from matwheel.models.averaging import WeightAverage
 from matwheel.models.checkpoints import load_weights
 from matwheel.models.con_cdvae import ConCDVAE, LossWeights
-from matwheel.models.latent_prior import LatentPrior
+from matwheel.models.diffusion_prior import DiffusionPrior
 from matwheel.models.predictor import PropertyPredictor
 from matwheel.models.unpack import Provenance
 from matwheel.nn.cell_encoder import CellEncoder
@@ -44,7 +44,7 @@ TERMS = ("loss", "coordinate", "type", "lattice", "composition", "num_atoms_accu
 JUDGES = 2
 
 
-def generator() -> LatentPrior:
+def generator() -> DiffusionPrior:
     """The default generator, untrained."""
     seed_all(0)
     vae = ConCDVAE(
@@ -54,7 +54,7 @@ def generator() -> LatentPrior:
         loss_weights=LossWeights(composition=10.0, num_atoms=3.0),
         schedule="one_cycle",
     )
-    return LatentPrior(vae)
+    return DiffusionPrior(vae)
 
 
 def predictor() -> PropertyPredictor:
@@ -102,7 +102,7 @@ class Experiment:
         inputs = {"data": data_fingerprint(self.data), **({} if start is None else {"start": start.key})}
         return self.run.stage(name, work, {"fit": describe(settings)}, inputs)
 
-    def prior(self, vae: StageResult) -> LatentPrior:
+    def prior(self, vae: StageResult) -> DiffusionPrior:
         """A whole generator."""
         settings = FitSettings(100, batch_size=64, check_val_every_n_epoch=5)
         model = generator()
@@ -157,7 +157,7 @@ class Experiment:
         }
 
 
-def trainable(prior: LatentPrior) -> ConCDVAE:
+def trainable(prior: DiffusionPrior) -> ConCDVAE:
     """The autoencoder by itself."""
     return prior.vae.requires_grad_(True).train()
 

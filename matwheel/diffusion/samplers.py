@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from matwheel.diffusion.initial import initial_types
 from matwheel.diffusion.noise import CoordinateNoise
+from matwheel.diffusion.types import assign_types, initial_types
 from matwheel.seeded import atom_seeds, seeded_normal, seeded_uniform
 
 Denoise = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -57,7 +57,13 @@ class Atoms(NamedTuple):
 
 
 class Sampler(ABC):
-    """Fills cells with atoms: uniform positions and types of the predicted composition, made clean step by step."""
+    """Fills cells with atoms: uniform positions and types of the predicted composition, made clean step by step.
+
+    Types follow the network on the way; in the end each crystal gets its predicted composition, the types assigned to
+    atoms as they fit best. Few crystals would have it otherwise: one wrong atom in eight is another formula.
+    """
+
+    keeps_composition = True
 
     def sample(self, denoise: Denoise, noise: CoordinateNoise, cells: Cells) -> Atoms:
         """Fill the cells.
@@ -68,7 +74,8 @@ class Sampler(ABC):
             cells: What to fill.
         """
         seeds = atom_seeds(cells.seeds, cells.num_atoms)
-        atoms = Atoms(seeded_uniform(seeds, _COORDINATES, 3), initial_types(cells.composition, cells.num_atoms, seeds))
+        types = initial_types(cells.composition, cells.num_atoms, seeds)
+        atoms = Atoms(seeded_uniform(seeds, _COORDINATES, 3), types)
         batch = torch.repeat_interleave(torch.arange(len(cells.num_atoms), device=seeds.device), cells.num_atoms)
         sigmas = noise.sigmas.tolist()
         for step, update in enumerate(self.schedule(sigmas)):
@@ -78,6 +85,8 @@ class Sampler(ABC):
             if update.noise:
                 displacement = displacement + update.noise * seeded_normal(seeds, _FIRST_STEP + step, 3)
             atoms = Atoms(noise.move(atoms.frac_coords, displacement, cells.lattice, batch), type_logits.argmax(1) + 1)
+        if self.keeps_composition:
+            atoms = atoms._replace(atomic_numbers=assign_types(types, type_logits, cells.num_atoms))
         return atoms
 
     @abstractmethod
@@ -108,7 +117,7 @@ class Update(NamedTuple):
 
 
 class AnnealedLangevin(Sampler):
-    """Annealed Langevin dynamics (Song & Ermon 2019), as CDVAE and Con-CDVAE sample.
+    """Annealed Langevin dynamics (Song & Ermon 2019), as CDVAE and Con-CDVAE sample; types are the network's.
 
     A step is x <- x + a s + sqrt(2 a) noise with the score s and a = step_lr (sigma / sigma of the last level)^2.
 
@@ -118,6 +127,8 @@ class AnnealedLangevin(Sampler):
         step_lr: Step size at the last level, A^2.
         min_sigma: Levels with less noise (A) are left out.
     """
+
+    keeps_composition = False
 
     def __init__(
         self,

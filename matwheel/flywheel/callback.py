@@ -35,6 +35,7 @@ from matwheel.flywheel.trainers import StageTrainers, seed_all
 from matwheel.flywheel.turn import TurnSettings
 from matwheel.flywheel.wheel import Wheel
 from matwheel.models.con_cdvae import ConCDVAE
+from matwheel.models.kernel_prior import KernelPrior
 from matwheel.models.latent_prior import LatentPrior
 from matwheel.models.predictor import PropertyPredictor
 from matwheel.predictors.predictor import Predictor
@@ -101,7 +102,7 @@ class Flywheel(Callback):
     def __init__(
         self,
         generator: ConCDVAE | None = None,
-        prior: Callable[[ConCDVAE], LatentPrior] = LatentPrior,
+        prior: Callable[[ConCDVAE], LatentPrior] = KernelPrior,
         generator_fit: FitSettings = _DEFAULT_FIT,
         prior_fit: FitSettings = _DEFAULT_FIT,
         conditions: ConditionSampler | None = None,

@@ -39,7 +39,7 @@ from matwheel.writers import SAMPLES
 
 _NOT_OF_FILTER = ("processes", "progress")
 """Settings of a filter's pool that its result does not depend on."""
-_NOT_OF_PRIOR = ("vae", "vae_checkpoint", "sampler", "oversample", "guidance", "max_atoms_per_batch", "provenance")
+_NOT_OF_PRIOR = ("vae", "vae_checkpoint", "sampler", "max_atoms_per_batch", "provenance")
 """Parts of a prior that its training does not depend on, or that are inputs of the stage."""
 
 
@@ -261,7 +261,10 @@ class LearnedGeneration(Generation):
             model.vae_checkpoint = self.generator.folder / BEST
             return train_prior(model, self.data, recipe.prior_fit, seed, folder, self.run.trainers)
 
-        config: Json = {"model": describe(recipe.prior, skip=_NOT_OF_PRIOR), "fit": describe(recipe.prior_fit)}
+        config: Json = {
+            "model": describe(recipe.prior, skip=(*_NOT_OF_PRIOR, *recipe.prior.drawing)),
+            "fit": describe(recipe.prior_fit),
+        }
         inputs = {"data": self.data_key, "generator": self.generator.key}
         if start is not None:
             inputs["start"] = start.prior.key
@@ -298,9 +301,5 @@ class LearnedGeneration(Generation):
             return sample_crystals(model, values, self.recipe.chunk_size, seed, folder, self.run.trainers)
 
         given = self.recipe.prior
-        config: Json = {
-            "sampler": describe(given.sampler),
-            "oversample": given.oversample,
-            "guidance": given.guidance,
-        }
+        config: Json = {"sampler": describe(given.sampler), **given.drawing}
         return self._stage("samples", work, config, {"prior": prior.key, "conditions": conditions.key})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import lightning as L
 import torch
@@ -18,6 +18,14 @@ from matwheel.files import replaced_when_complete
 MODEL_CLASS = "model_class"
 """Key of the name of the model's class in checkpoints."""
 _SHOWN = 3  # names of weights in a message
+
+
+@runtime_checkable
+class HoldsData(Protocol):
+    """A model whose weights include data, as many as there were."""
+
+    def make_room(self, state: Mapping[str, Any]) -> None:
+        """Before weights are loaded, take their sizes."""
 
 
 class WholeCheckpoints(TorchCheckpointIO):
@@ -52,7 +60,7 @@ def complete_checkpoint(model: L.LightningModule, checkpoint: dict[str, Any]) ->
     """
     extra = {name: value for name, value in model.state_dict().items() if name.endswith("_extra_state")}
     checkpoint["state_dict"].update(extra)
-    checkpoint[MODEL_CLASS] = type(model).__name__
+    checkpoint[MODEL_CLASS] = kind_of(model)
     bad = not_finite(checkpoint["state_dict"])
     if bad:
         raise FloatingPointError(
@@ -60,6 +68,12 @@ def complete_checkpoint(model: L.LightningModule, checkpoint: dict[str, Any]) ->
             f"{model.trainer.current_epoch} and not saved; the checkpoint before is kept. Lower the learning rate or "
             "clip gradients"
         )
+
+
+def kind_of(model: L.LightningModule) -> str:
+    """What a model's checkpoints are called: its class, or what its class names as common to several."""
+    kind: str = getattr(model, "checkpoint_kind", type(model).__name__)
+    return kind
 
 
 def not_finite(state: Mapping[str, object]) -> list[str]:
@@ -101,11 +115,14 @@ def check_fits(model: L.LightningModule, checkpoint: Mapping[str, Any], path: ob
     Raises:
         ValueError: If it is of another class, or was made with other settings of the networks.
     """
-    name = type(model).__name__
+    name = kind_of(model)
     made_by = checkpoint.get(MODEL_CLASS, name)
     if made_by != name:
         raise ValueError(f"{path} is a checkpoint of {made_by}, not of {name}: give one of {name}, or another config")
-    own, given = model.state_dict(), checkpoint["state_dict"]
+    given = checkpoint["state_dict"]
+    if isinstance(model, HoldsData):
+        model.make_room(given)
+    own = model.state_dict()
     other_shape = [key for key in own if key in given and _shape(own[key]) != _shape(given[key])]
     groups = {
         "missing": [key for key in own if key not in given],

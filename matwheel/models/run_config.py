@@ -50,7 +50,7 @@ class RunConfig:
         model, data = content["model"], content["data"]
         wheel = _flywheel(content)
         if generates and wheel is not None:
-            prior = wheel.get("prior") or {"class_path": "matwheel.models.latent_prior.LatentPrior"}
+            prior = wheel.get("prior") or {"class_path": "matwheel.models.kernel_prior.KernelPrior"}
             model = {**prior, "init_args": {**prior.get("init_args", {}), "vae": wheel.get("generator")}}
         crystals = data.get("init_args", {}).get("crystals") if isinstance(data, dict) else None
         return cls(path, model, crystals if crystals is not None else data)

@@ -37,7 +37,7 @@ class SavedGenerator:
         Raises:
             ValueError: If a file cannot be read, or is of something else.
         """
-        return cls(TrainedModel.load(model_file(path), LatentPrior, config).model)
+        return cls(TrainedModel.load(model_file(path), LatentPrior, config).model)  # type: ignore[type-abstract]
 
     def sample(self, values: ConditionValues, n: int, seed: int = 0, progress: bool = False) -> CrystalTable:
         """Generate n crystals, the same as `predict` of the command line with the same requests.

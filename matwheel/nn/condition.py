@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple, cast
 
 import torch
@@ -85,9 +85,6 @@ class _ScalarCondition(nn.Module):
                 stacklevel=2,
             )
 
-    def features(self, encoded: Tensor) -> Tensor:
-        return torch.stack([encoded, encoded**2 - 1], 1)
-
     def forward(self, encoded: Tensor) -> Tensor:
         grid = torch.linspace(0, 1, self.num_points, device=encoded.device)
         position = (encoded.nan_to_num() * self.std + self.mean - self.low) / (self.high - self.low)
@@ -132,10 +129,6 @@ class _ClassCondition(nn.Module):
                 f"condition {name!r} has no class {float(values[unknown][0]):g}; classes found in training: {known}"
             )
         return position.masked_fill(missing, _ABSENT)
-
-    def features(self, position: Tensor) -> Tensor:
-        one_hot = nn.functional.one_hot(position.clamp_min(0), len(self.classes)).to(self.classes.dtype)
-        return one_hot.masked_fill((position < 0)[:, None], torch.nan)
 
     def forward(self, position: Tensor) -> Tensor:
         absent = (position < 0)[:, None]
@@ -198,11 +191,6 @@ class ConditionEmbedding(nn.Module):
     def num_scalars(self) -> int:
         """Scalar conditions."""
         return self.is_class.count(False)
-
-    @property
-    def num_features(self) -> int:
-        """Width of `features`."""
-        return 2 * self.num_scalars + self.max_classes * self.num_class_conditions
 
     @property
     def num_class_conditions(self) -> int:
@@ -281,19 +269,11 @@ class ConditionEmbedding(nn.Module):
             encoded.scalars.masked_fill(hidden, torch.nan), encoded.classes.masked_fill(hidden, _ABSENT)
         )
 
-    def features(self, encoded: EncodedConditions) -> Float[Tensor, "crystals features"]:
-        """Conditions as a linear model reads them: a scalar and its square, a class one-hot; NaN where not given."""
-        columns = self._columns(encoded)
-        return torch.cat([part.features(column) for part, column in columns], 1)
-
     def forward(self, encoded: EncodedConditions) -> Float[Tensor, "crystals out"]:
         """Embed encoded conditions."""
-        return cast(Tensor, self.mix(torch.cat([part(column) for part, column in self._columns(encoded)], 1)))
-
-    def _columns(self, encoded: EncodedConditions) -> Iterator[tuple[_ScalarCondition | _ClassCondition, Tensor]]:
         columns = {False: iter(encoded.scalars.unbind(1)), True: iter(encoded.classes.unbind(1))}
-        for part, is_class in zip(self._parts(), self.is_class, strict=True):
-            yield part, next(columns[is_class])
+        parts = zip(self.parts, self.is_class, strict=True)
+        return cast(Tensor, self.mix(torch.cat([part(next(columns[is_class])) for part, is_class in parts], 1)))
 
     def _check(self, name: str, values: Tensor) -> None:
         allowed = ~values.isinf() if self.dropout else values.isfinite()

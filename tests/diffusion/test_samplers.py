@@ -1,17 +1,17 @@
 """Samplers on a toy crystal whose clean positions are known."""
 
 import math
-from itertools import pairwise
+from itertools import pairwise, permutations
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from matwheel.diffusion.initial import initial_types
 from matwheel.diffusion.noise import CoordinateNoise
 from matwheel.diffusion.periodic import minimum_image
 from matwheel.diffusion.samplers import AnnealedLangevin, Cells, DenoisingSampler, Sampler
+from matwheel.diffusion.types import assign_types, initial_types
 from matwheel.seeded import atom_seeds
 
 NUM_ATOMS = torch.tensor([3, 1, 5, 2, 4, 1, 2, 6])
@@ -70,7 +70,8 @@ def test_atoms_arrive_at_the_sites(sampler: Sampler) -> None:
     # Langevin dynamics ends with the noise of a step at the last level; the other sampler ends without.
     limit = 5 * math.sqrt(2) * 0.01 if isinstance(sampler, AnnealedLangevin) else 1e-4
     assert distance.min(1).values.max() < limit
-    assert torch.equal(atoms.atomic_numbers, distance.argmin(1) + 1)
+    if not sampler.keeps_composition:
+        assert torch.equal(atoms.atomic_numbers, distance.argmin(1) + 1)
     assert len(distance.argmin(1).unique()) == 3
     assert gas.calls == sampler.num_calls(noise)
 
@@ -202,3 +203,29 @@ def test_rounded_counts_bound_the_types(seed: int, num_atoms: list[int], num_ele
         else:
             assert (found <= rounded).all()  # the surplus was dropped
         assert found[row == 0].sum() == 0
+
+
+@settings(deadline=None, max_examples=30)
+@given(sizes=st.lists(st.integers(1, 5), min_size=1, max_size=4), seed=st.integers(0, 1000))
+def test_types_are_assigned_as_they_fit_best(sizes: list[int], seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    count = sum(sizes)
+    types = torch.randint(1, 4, (count,), generator=generator)
+    logits = torch.randn(count, 100, generator=generator)
+    assigned = assign_types(types, logits, torch.tensor(sizes))
+    parts = zip(types.split(sizes), assigned.split(sizes), logits.split(sizes), strict=True)
+    for own, given_, said in parts:
+        assert sorted(own.tolist()) == sorted(given_.tolist())
+        rows = torch.arange(len(own))
+        best = max(float(said[rows, torch.tensor(order) - 1].sum()) for order in permutations(own.tolist()))
+        assert float(said[rows, given_ - 1].sum()) == pytest.approx(best, abs=1e-5)
+
+
+def test_crystals_end_with_the_predicted_composition() -> None:
+    noise, cells = CoordinateNoise(), gas_cells()
+    composition = torch.zeros_like(cells.composition)
+    composition[:, 3] = 1.0  # beryllium everywhere, of which the network knows nothing
+    cells = Cells(cells.lattice, cells.num_atoms, composition, cells.seeds)
+    assert set(DenoisingSampler().sample(LatticeGas(cells, noise), noise, cells).atomic_numbers.tolist()) == {4}
+    free = AnnealedLangevin(num_levels=15, steps_per_level=2)
+    assert set(free.sample(LatticeGas(cells, noise), noise, cells).atomic_numbers.tolist()) == {1, 2, 3}

@@ -127,7 +127,7 @@ def test_crystals_are_kept_and_generators_continue(
     watch("train_prior")
     options: dict[str, Any] = {"arms": ("F+G_F",), "baselines": (), "rounds": 2, "keep_crystals": True}
     spin(tmp_path, table, continue_generator=True, **options)
-    for part, weights in (("generator", "encoder.embedding.weight"), ("prior", "network.begin.weight")):
+    for part, weights in (("generator", "encoder.embedding.weight"), ("prior", "network.middle.weight")):
         earlier = torch.load(tmp_path / "stages" / part / "best.ckpt", weights_only=True)["state_dict"]
         assert torch.equal(started_from[f"{part}-round-2"][weights], earlier[weights])
         assert not torch.equal(started_from[part][weights], earlier[weights])

@@ -19,7 +19,7 @@ from matwheel.flywheel.filters import BasicFilter
 from matwheel.flywheel.stages import FitSettings
 from matwheel.models.averaging import WeightAverage
 from matwheel.models.con_cdvae import ConCDVAE
-from matwheel.models.latent_prior import LatentPrior
+from matwheel.models.diffusion_prior import DiffusionPrior
 from matwheel.models.predictor import PropertyPredictor
 from matwheel.nn.cgcnn import CGCNN
 from matwheel.nn.condition import ConditionEmbedding
@@ -65,7 +65,7 @@ def spin(
     data = toy_data(table, labelled_fraction, conditions_of_data, split_seed)
     settings = {
         "generator": generator(),
-        "prior": partial(LatentPrior, sampler=DenoisingSampler(sampler_steps)),
+        "prior": partial(DiffusionPrior, sampler=DenoisingSampler(sampler_steps)),
         "generator_fit": FitSettings(max_epochs=3, batch_size=8),
         "prior_fit": FitSettings(max_epochs=2, batch_size=8),
         "filter": BasicFilter(composition=False),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from matwheel.checkpoint_file import read_checkpoint
 from matwheel.models.checkpoints import WholeCheckpoints, load_weights
-from matwheel.models.latent_prior import LatentPrior
+from matwheel.models.diffusion_prior import DiffusionPrior
 from tests.models.toys import ToyData, quiet_trainer, toy_vae
 
 
@@ -89,7 +89,7 @@ def test_code_in_a_checkpoint_is_not_run(checkpoint: Path, tmp_path: Path, kind:
 
 
 def test_checkpoints_of_others_are_refused_with_their_name(checkpoint: Path) -> None:
-    prior = LatentPrior(toy_vae())
+    prior = DiffusionPrior(toy_vae())
     with pytest.raises(ValueError, match=r"best\.ckpt is a checkpoint of ConCDVAE, not of LatentPrior"):
         load_weights(prior, checkpoint)
     wide = toy_vae(hidden_dim=64)

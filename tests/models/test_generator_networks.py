@@ -8,7 +8,7 @@ import torch
 from matwheel.data.crystal import Crystal, CrystalTable
 from matwheel.diffusion.samplers import AnnealedLangevin, DenoisingSampler, Sampler
 from matwheel.models.con_cdvae import ConCDVAE
-from matwheel.models.latent_prior import LatentPrior
+from matwheel.models.diffusion_prior import DiffusionPrior
 from matwheel.models.latents import LatentDataModule
 from matwheel.models.unpack import Provenance
 from matwheel.nn.condition import ConditionEmbedding
@@ -84,7 +84,7 @@ def test_mixed_precision_trains_with_clipped_gradients() -> None:
 def test_samples_do_not_depend_on_their_batch(
     trained: tuple[ConCDVAE, list[dict[str, float]]], sampler: Sampler
 ) -> None:
-    prior = LatentPrior(trained[0], sampler=sampler, max_atoms_per_batch=12)
+    prior = DiffusionPrior(trained[0], sampler=sampler, max_atoms_per_batch=12)
     data = LatentDataModule(ToyData(crystals_and_a_lone_atom()))  # type: ignore[arg-type]
     quiet_trainer(max_epochs=2, limit_val_batches=0).fit(prior, datamodule=data)
     conditions = data.crystals.values  # type: ignore[attr-defined]

@@ -118,19 +118,6 @@ def test_what_is_not_given_has_a_learned_vector() -> None:
         embed(embedding, math.inf, 7)
 
 
-def test_features_for_a_linear_model() -> None:
-    embedding = ConditionEmbedding({"gap": "standardise", "system": "class"}, max_classes=4, dropout=0.5)
-    values = torch.tensor([[0.5, 3], [1.5, 7], [math.nan, 7], [2.5, math.nan]])
-    embedding.fit(["gap", "system"], values)
-    features = embedding.features(embedding.encode(values))
-    assert features.shape == (4, embedding.num_features)
-    torch.testing.assert_close(features[[0, 1, 3], :2].mean(0), torch.zeros(2), atol=1e-5, rtol=0)
-    torch.testing.assert_close(features[:, 1], features[:, 0] ** 2 - 1, equal_nan=True)
-    assert features[:3, 2:].tolist() == [[1, 0, 0, 0], [0, 1, 0, 0], [0, 1, 0, 0]]
-    assert features[2, :2].isnan().all()
-    assert features[3, 2:].isnan().all()
-
-
 def test_dropout_hides_all_conditions_of_a_crystal_in_training_only() -> None:
     torch.manual_seed(0)
     embedding = ConditionEmbedding({"gap": "standardise", "system": "class"}, dropout=0.3)

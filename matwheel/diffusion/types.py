@@ -1,9 +1,10 @@
-"""Atom types to begin a sampling run with."""
+"""Atom types that follow a composition, to begin a sampling run with and to end it."""
 
 from __future__ import annotations
 
 import torch
 from jaxtyping import Float, Int
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from matwheel.data.crystal import MAX_ATOMIC_NUMBER
@@ -51,3 +52,30 @@ def initial_types(
     order = torch.argsort(owner.double() + seeded_uniform(slot_seeds, _ORDER, 1).squeeze(1).double())
     kept = slot < num_atoms[owner]  # sorting keeps crystals together, so places within them stay the same
     return types[order][kept]
+
+
+def assign_types(
+    types: Int[Tensor, " atoms"], type_logits: Float[Tensor, "atoms 100"], num_atoms: Int[Tensor, " crystals"]
+) -> Int[Tensor, " atoms"]:
+    """The types of each crystal in the order in which they fit its atoms best (linear sum assignment).
+
+    Args:
+        types: [N], 1 to 100, in any order within a crystal.
+        type_logits: [N, 100], what a network says of the atoms; column a is atomic number a + 1.
+        num_atoms: [B], sums to N.
+
+    Returns:
+        [N], of each crystal a permutation of its types.
+    """
+    assigned = types.cpu().clone()
+    sizes = num_atoms.tolist()
+    parts = zip(
+        torch.split(assigned, sizes),
+        torch.split(types.cpu(), sizes),
+        torch.split(type_logits.cpu(), sizes),
+        strict=True,
+    )
+    for place, own, logits in parts:
+        atoms, slots = linear_sum_assignment(logits[:, own - 1].numpy(), maximize=True)
+        place[torch.from_numpy(atoms)] = own[torch.from_numpy(slots)]
+    return assigned.to(types.device)

@@ -1,0 +1,91 @@
+"""The default latent prior: a kernel density."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+
+from matwheel.diffusion.samplers import Sampler
+from matwheel.models.con_cdvae import ConCDVAE
+from matwheel.models.latent_prior import LatentPrior
+from matwheel.models.latents import LatentBatch
+from matwheel.nn.latent_density import LatentDensity
+
+
+class KernelPrior(LatentPrior):
+    """Latents near those of training crystals of similar conditions; see `LatentDensity`. There is nothing to train.
+
+    A few hundred latents are too few for a diffusion model to learn where latents are and what they owe to their
+    conditions (experiments/latent_prior). The prior holds the latents of the training crystals.
+
+    Args:
+        vae: See `LatentPrior`.
+        sampler: See `LatentPrior`.
+        bandwidth: Share of noise in a latent, from 0 (those of training crystals) to 1 (conditions are ignored). Less
+            gives crystals more like real ones, more gives more new ones.
+        oversample: See `LatentPrior`.
+        max_atoms_per_batch: See `LatentPrior`.
+        vae_checkpoint: See `LatentPrior`.
+    """
+
+    trains = False
+
+    def __init__(
+        self,
+        vae: ConCDVAE,
+        sampler: Sampler | None = None,
+        bandwidth: float = 0.4,
+        oversample: int = 1,
+        max_atoms_per_batch: int = 2048,
+        vae_checkpoint: Path | None = None,
+    ) -> None:
+        super().__init__(vae, sampler, oversample, max_atoms_per_batch, vae_checkpoint)
+        if not 0 <= bandwidth <= 1:
+            raise ValueError(f"the bandwidth is the share of noise in a latent, in [0, 1], not {bandwidth:g}")
+        self.save_hyperparameters("bandwidth")
+        self.bandwidth = bandwidth
+        self.density = LatentDensity(vae.latent_dim)
+
+    @property
+    def drawing(self) -> dict[str, float]:
+        """See `LatentPrior.drawing`."""
+        return {**super().drawing, "bandwidth": self.bandwidth}
+
+    def on_fit_start(self) -> None:
+        """Take over the latents.
+
+        Raises:
+            ValueError: If there are several processes.
+        """
+        if self.trainer.world_size > 1:
+            raise ValueError("this prior has no weights to train, and needs one process: set --trainer.devices 1")
+        self.take_latents()
+
+    def take_latents(self) -> None:
+        """Take over the latents of the training crystals of the trainer's data."""
+        latents = self.latents.training_latents()
+        self.density.fit(latents.latents, self.vae.condition_embedding.encode(latents.conditions.to(self.device)))
+
+    def make_room(self, state: Mapping[str, Any]) -> None:
+        """Before weights are loaded, take the sizes of what they hold of the training crystals."""
+        self.density.make_room(state, "density.")
+
+    def training_step(self, batch: LatentBatch, batch_idx: int) -> None:
+        """Nothing."""
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """None."""
+        return None
+
+    def validation_step(self, batch: LatentBatch, batch_idx: int) -> None:
+        """Log how far a latent drawn for the conditions of each crystal is from them, as the property head sees it."""
+        latents = self._draw(batch.conditions, batch.position)
+        errors = self.vae.property_head.loss(latents, self.vae.condition_embedding.encode(batch.conditions))
+        self.log("val/loss", errors.mean(), batch_size=len(batch.position), sync_dist=True)
+
+    def _draw(self, conditions: Tensor, seeds: Tensor) -> Tensor:
+        return self.density.sample(self.vae.condition_embedding.encode(conditions), seeds, self.bandwidth)
