@@ -99,7 +99,7 @@ class LatentPrior(L.LightningModule, ABC):
 
     def setup(self, stage: str) -> None:
         """Before a fit, load the autoencoder if need be."""
-        if stage != "fit" and self.trains:
+        if stage != "fit" and (stage != "validate" or self.trains):
             return
         if self.vae_checkpoint is not None:
             load_weights(self.vae, self.vae_checkpoint)
