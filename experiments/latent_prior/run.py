@@ -18,6 +18,7 @@ from experiments.synthetic_sources.conditions import Judges
 from matwheel.data.crystal import CrystalTable
 from matwheel.data.module import CrystalDataModule
 from matwheel.data.splits import FileSplit
+from matwheel.diffusion.samplers import DenoisingSampler
 from matwheel.flywheel.conditions import KernelDensity
 from matwheel.flywheel.fingerprint import data_fingerprint, describe
 from matwheel.flywheel.ledger import Ledger, StageResult
@@ -30,18 +31,20 @@ from matwheel.metrics.distributions import densities, element_counts, wasserstei
 from matwheel.metrics.validity import composition_validity, structure_validity
 from matwheel.models.checkpoints import load_weights
 from matwheel.models.con_cdvae import ConCDVAE, LossWeights
+from matwheel.models.diffusion_prior import DiffusionPrior
+from matwheel.models.kernel_prior import KernelPrior
 from matwheel.models.latent_prior import LatentPrior
 from matwheel.models.latents import latent_features
 from matwheel.models.unpack import Provenance
 from matwheel.nn.cell_encoder import CellEncoder
 from matwheel.nn.condition import ConditionEmbedding
 from matwheel.nn.painn import PaiNNDecoder, PaiNNEncoder
-from matwheel.nn.prior_network import GaussianPrior, PriorNetwork
 
 HERE = Path(__file__).parent
 TERMS = ("coordinate", "type", "composition", "num_atoms", "lattice", "property")
-AUTOENCODER = FitSettings(30, batch_size=32, ema_decay=0.99)
-PRIOR = FitSettings(100, batch_size=64, check_val_every_n_epoch=5)
+FIRST = FitSettings(30, batch_size=32, ema_decay=0.99)
+AUTOENCODER = FitSettings(30, 32, gradient_clip_val=1.0, gradient_clip_algorithm="norm", ema_decay=0.99)
+DIFFUSION = FitSettings(100, batch_size=64, check_val_every_n_epoch=5)
 SAMPLES = 400
 
 
@@ -51,75 +54,73 @@ class Variant:
 
     Attributes:
         name: For the table.
-        reads_cell: Whether the encoder also sees composition, number of atoms and cell.
-        weights: Whether composition and number of atoms weigh 10 and 3 in the loss instead of 1.
-        prior: `published`; `normal` starts from the normal distribution of the latents, `conditional` from the one
-            given the condition, `closed` stays there.
+        steps: How many of the steps from the first autoencoder to the default one are taken: 1, composition and number
+            of atoms weigh 10 and 3 in the loss; 2, the encoder also reads composition, number of atoms and cell; 3, the
+            learning rate is 2e-3 and the norm of the gradient bounded instead of each number.
+        bandwidth: Of a kernel density as prior; the published diffusion model if None.
+        keeps_composition: Whether crystals end with the composition that was decoded.
         oversample: Latents drawn per crystal.
         drawn: Whether latents are drawn; otherwise they are those of training crystals.
     """
 
     name: str
-    reads_cell: bool = False
-    weights: bool = False
-    prior: str = "published"
+    steps: int = 3
+    bandwidth: float | None = 0.4
+    keeps_composition: bool = True
     oversample: int = 1
     drawn: bool = True
 
     def model(self) -> LatentPrior:
         """Untrained."""
         seed_all(0)
-        encoder = CellEncoder(PaiNNEncoder()) if self.reads_cell else PaiNNEncoder()
         vae = ConCDVAE(
-            encoder,
+            CellEncoder(PaiNNEncoder()) if self.steps >= 2 else PaiNNEncoder(),
             PaiNNDecoder(),
             ConditionEmbedding(dropout=0.1),
             schedule="one_cycle",
-            loss_weights=LossWeights(composition=10.0, num_atoms=3.0) if self.weights else LossWeights(),
+            loss_weights=LossWeights(composition=10.0, num_atoms=3.0) if self.steps >= 1 else LossWeights(),
+            learning_rate=2e-3 if self.steps >= 3 else 1e-3,
         )
-        return LatentPrior(vae, network=PRIORS[self.prior]())
+        sampler = DenoisingSampler() if self.keeps_composition else FreeTypes()
+        if self.bandwidth is None:
+            return DiffusionPrior(vae, sampler)
+        return KernelPrior(vae, sampler, self.bandwidth)
 
 
-class NormalPrior(GaussianPrior):
-    """The mean does not depend on the condition."""
+class FreeTypes(DenoisingSampler):
+    """Types are what the decoder says in the end."""
 
-    def fit(self, latents: torch.Tensor, features: torch.Tensor) -> None:
-        """Take over mean and covariance."""
-        super().fit(latents, torch.full_like(features, torch.nan))
+    keeps_composition = False
 
 
-class ClosedPrior(GaussianPrior):
-    """Nothing is learnt beyond what is known in closed form."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.end.requires_grad_(False)
-
-
-PRIORS = {"published": PriorNetwork, "normal": NormalPrior, "conditional": GaussianPrior, "closed": ClosedPrior}
-BETTER = {"weights": True, "reads_cell": True}
 VARIANTS = (
-    Variant("published prior"),
-    Variant("normal distribution first", prior="normal"),
-    Variant("composition weighs 10, number of atoms 3", prior="normal", weights=True),
-    Variant("encoder reads the cell", prior="normal", **BETTER),
-    Variant("normal given the condition, no perceptron", prior="closed", **BETTER),
-    Variant("normal given the condition first", prior="conditional", **BETTER),
-    Variant("best of 4 latents (default)", prior="conditional", oversample=4, **BETTER),
-    Variant("training crystals, encoded and decoded", prior="conditional", drawn=False, **BETTER),
-    Variant("published prior, best of 4 latents", oversample=4),
+    Variant("published prior, first autoencoder", 0, None, keeps_composition=False),
+    Variant("composition kept", 0, None),
+    Variant("composition weighs 10, number of atoms 3", 1, None),
+    Variant("encoder reads the cell", 2, None),
+    Variant("larger steps, norm bounded", 3, None),
+    Variant("kernel density, h = 0.4"),
+    Variant("best of 4 latents (default)", oversample=4),
+    Variant("composition not kept", keeps_composition=False, oversample=4),
+    Variant("h = 0.2", bandwidth=0.2, oversample=4),
+    Variant("h = 0.6", bandwidth=0.6, oversample=4),
+    Variant("training crystals, encoded and decoded", drawn=False),
+    Variant("the same, composition not kept", keeps_composition=False, drawn=False),
 )
 
 
 def autoencoder(run: Run, data: CrystalDataModule, variant: Variant) -> StageResult:
     """Train encoder and decoder; the same for variants that differ in the prior alone."""
+    settings = AUTOENCODER if variant.steps >= 3 else FIRST
 
     def work(folder: Path, seed: int) -> dict[str, float]:
         vae: ConCDVAE = variant.model().vae.requires_grad_(True).train()
-        return train_generator(vae, data, AUTOENCODER, seed, folder, run.trainers)
+        return train_generator(vae, data, settings, seed, folder, run.trainers)
 
-    name = f"autoencoder-{'cell' if variant.reads_cell else 'mean'}-{'weighted' if variant.weights else 'plain'}"
-    return run.stage(name, work, {"fit": describe(AUTOENCODER)}, {"data": data_fingerprint(data)}, purpose="generator")
+    config: Json = {"fit": describe(settings)}
+    return run.stage(
+        f"autoencoder-{variant.steps}", work, config, {"data": data_fingerprint(data)}, purpose="generator"
+    )
 
 
 def prior(run: Run, data: CrystalDataModule, variant: Variant, trained: StageResult) -> tuple[LatentPrior, float]:
@@ -127,9 +128,9 @@ def prior(run: Run, data: CrystalDataModule, variant: Variant, trained: StageRes
     model = variant.model()
     model.vae_checkpoint = trained.folder / BEST
     done = run.stage(
-        f"prior-{variant.prior}-of-{trained.folder.name}",
-        lambda folder, seed: train_prior(model, data, PRIOR, seed, folder, run.trainers),
-        {"fit": describe(PRIOR)},
+        f"{'diffusion' if variant.bandwidth is None else f'kernel-{variant.bandwidth}'}-of-{trained.folder.name}",
+        lambda folder, seed: train_prior(model, data, DIFFUSION, seed, folder, run.trainers),
+        {"fit": describe(DIFFUSION)},
         {"autoencoder": trained.key},
         purpose="prior",
     )
@@ -137,14 +138,21 @@ def prior(run: Run, data: CrystalDataModule, variant: Variant, trained: StageRes
     return model.eval(), done.metrics["val/loss"]
 
 
+def formulas(table: CrystalTable) -> list[tuple[int, ...]]:
+    """Atomic numbers of each crystal, in order."""
+    return [tuple(sorted(crystal.atomic_numbers.tolist())) for crystal in table]
+
+
 def describe_samples(asked: np.ndarray, made: CrystalTable, real: CrystalTable, judges: Judges) -> dict[str, float]:
     """What was made, and whether it is what was asked for."""
+    known = set(formulas(real))
     sound = structure_validity(made).valid
     valid = made.take(sound.nonzero()[0])
     found = condition_error(np.log(asked[sound].clip(1e-3)), judges.log_property(valid))
     return {
         "structure valid": sound.mean(),
         "composition valid": composition_validity(made).mean(),
+        "new formula": np.mean([formula not in known for formula in formulas(made)]),
         "elements": wasserstein(element_counts(made), element_counts(real)),
         "density": wasserstein(densities(valid), densities(real)),
         "MAE of ln": found.mae,
@@ -186,7 +194,7 @@ def main() -> None:
                 made = model.decode(latents, wanted, numbers, numbers, Provenance("experiment"))
                 row = {"dataset": options.dataset, "split": index, "generator": variant.name}
                 row |= {f"val {term}": trained.metrics[f"val/{term}"] for term in TERMS}
-                row |= {"val loss of prior": loss, "length of latents": length}
+                row |= {"loss of prior": loss, "length of latents": length}
                 row |= describe_samples(wanted[:, 0].double().numpy(), made, real, judges)
                 rows.append(row)
                 pd.DataFrame(rows).round(4).to_csv(HERE / f"{options.dataset}.csv", index=False)
