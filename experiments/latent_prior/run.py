@@ -117,10 +117,8 @@ def autoencoder(run: Run, data: CrystalDataModule, variant: Variant) -> StageRes
         vae: ConCDVAE = variant.model().vae.requires_grad_(True).train()
         return train_generator(vae, data, settings, seed, folder, run.trainers)
 
-    config: Json = {"fit": describe(settings)}
-    return run.stage(
-        f"autoencoder-{variant.steps}", work, config, {"data": data_fingerprint(data)}, purpose="generator"
-    )
+    config, inputs = {"fit": describe(settings)}, {"data": data_fingerprint(data)}
+    return run.stage(f"autoencoder-{variant.steps}", work, config, inputs, purpose="generator")
 
 
 def prior(run: Run, data: CrystalDataModule, variant: Variant, trained: StageResult) -> tuple[LatentPrior, float]:
