@@ -10,6 +10,7 @@ from typing import Any
 
 from matwheel import __version__
 from matwheel.data.catalogue import DATASETS
+from matwheel.models.kernel_prior import KernelPrior
 from matwheel.models.latent_prior import LatentPrior
 from matwheel.models.predictor import TARGET
 from matwheel.models.trained import TrainedModel
@@ -66,6 +67,7 @@ def model_card(trained: TrainedModel[Any], folder: Path) -> str:
         "split": _split(data["split"]),
         "rows": _rows(trained.config.path.parent / "split.json"),
         **({} if is_generator else {"intervals": _intervals(trained)}),
+        **({"holds": "the latents of its training crystals"} if isinstance(trained.model, KernelPrior) else {}),
         "parameters": f"{sum(parameter.numel() for parameter in trained.model.parameters()):,}",
         "matwheel": __version__,
     }
