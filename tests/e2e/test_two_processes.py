@@ -150,6 +150,7 @@ def test_a_process_that_dies_takes_the_run_down_and_the_rerun_continues(launcher
         arms='["G_F"]',
         baselines="[]",
         generator_fit__max_epochs=30,
+        prior="DiffusionPrior",  # one that trains
         prior_fit__max_epochs=30,
         prior__sampler__num_steps=25,
         synthetic_ratio=2,
