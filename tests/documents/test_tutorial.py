@@ -38,7 +38,9 @@ def test_the_tutorial_runs(tmp_path: Path) -> None:
     assert (folder / "report.html").stat().st_size > 10_000
     predictions = pd.read_csv(folder / "predictions.csv")
     assert len(predictions) == 99
-    assert predictions["spread"].gt(0).all()
+    # Trained for one epoch, all three models may say the highest value that a model may say.
+    assert predictions["spread"].ge(0).all()
+    assert predictions["prediction"].between(predictions["low"], predictions["high"]).all()
     assert len(list((folder / "samples/cif").iterdir())) == 32
     assert (folder / "samples/samples-evaluation/metrics.json").is_file()
     model = {"README.md", "config.yaml", "model.safetensors", "validation_predictions.csv"}
