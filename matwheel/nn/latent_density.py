@@ -43,6 +43,7 @@ class LatentDensity(nn.Module):
         self.register_buffer("mean", torch.zeros(latent_dim))
         self.register_buffer("factor", torch.zeros(latent_dim, latent_dim))
 
+    @torch.inference_mode(False)  # what is kept must be loadable over afterwards
     def fit(self, latents: Float[Tensor, "N latent"], encoded: EncodedConditions) -> None:
         """Take over the latents of N training crystals and their conditions.
 
@@ -51,7 +52,7 @@ class LatentDensity(nn.Module):
         """
         if len(latents) < 2:
             raise ValueError(f"{len(latents)} crystal has no covariance: the prior needs two at least")
-        device = self.mean.device
+        device, latents = self.mean.device, latents.clone()
         mean = latents.double().mean(0)
         covariance = torch.cov(latents.double().T).view(len(mean), -1)
         jitter = (_JITTER * covariance.diagonal().mean()).clamp_min(1e-12)
@@ -60,7 +61,7 @@ class LatentDensity(nn.Module):
         self.latents = latents.to(device)
         self.known = ~encoded.scalars.isnan().to(device)
         self.scalars = encoded.scalars.nan_to_num().to(device)
-        self.classes = encoded.classes.to(device)
+        self.classes = encoded.classes.clone().to(device)
 
     @property
     def width(self) -> float:
