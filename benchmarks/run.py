@@ -24,7 +24,8 @@ from matwheel.diffusion.draws import NoiseDraws
 from matwheel.diffusion.samplers import DenoisingSampler
 from matwheel.memory import keep_freed_memory
 from matwheel.models.con_cdvae import ConCDVAE
-from matwheel.models.diffusion_prior import DiffusionPrior
+from matwheel.models.kernel_prior import KernelPrior
+from matwheel.models.latents import latent_features
 from matwheel.models.predictor import PropertyPredictor
 from matwheel.models.unpack import Provenance
 from matwheel.nn.cell_encoder import CellEncoder
@@ -165,10 +166,11 @@ def measure(repeats: int) -> dict[str, float]:
         seconds = median_seconds(decoder_call(model, batch), 3 * repeats)
         figures[f"{name}_call_ms_per_structure"] = 1e3 * seconds / batch.num_graphs
 
-    prior = DiffusionPrior(default, DenoisingSampler(DEFAULT_CALLS))
-    prior.condition_embedding.fit(data.conditions, data.training_statistics().conditions)
-    requests = torch.arange(64)
-    conditions = data.training_statistics().conditions.float()[:64]
+    prior = KernelPrior(default, DenoisingSampler(DEFAULT_CALLS))
+    conditions = data.training_statistics().conditions.float()
+    latents = torch.from_numpy(latent_features(prior, data.ordered_dataloader(data.train_rows))).float()
+    prior.density.fit(latents, default.condition_embedding.encode(conditions))
+    requests, conditions = torch.arange(64), conditions[:64]
     seconds = median_seconds(lambda: prior.sample(conditions, requests, requests, 4, Provenance("benchmark")), repeats)
     figures["sampling_s_per_structure"] = seconds / 64
     return figures

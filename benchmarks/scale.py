@@ -30,7 +30,7 @@ from matwheel.data.splits import RandomSplit
 from matwheel.memory import keep_freed_memory
 from matwheel.models.checkpoints import load_weights
 from matwheel.models.con_cdvae import ConCDVAE
-from matwheel.models.diffusion_prior import DiffusionPrior
+from matwheel.models.kernel_prior import KernelPrior
 from matwheel.models.unpack import Provenance
 from matwheel.nn.cell_encoder import CellEncoder
 from matwheel.nn.condition import ConditionEmbedding
@@ -59,7 +59,7 @@ def epoch_seconds(data: CrystalDataModule) -> float:
 def sampling_seconds(crystals: int, checkpoint: Path) -> float:
     """So many crystals by the default generator and sampler."""
     data = embedded()
-    prior = DiffusionPrior(ConCDVAE(CellEncoder(PaiNNEncoder()), PaiNNDecoder(), ConditionEmbedding()))
+    prior = KernelPrior(ConCDVAE(CellEncoder(PaiNNEncoder()), PaiNNDecoder(), ConditionEmbedding()))
     load_weights(prior.eval(), checkpoint)
     conditions = data.training_statistics().conditions.float()
     conditions = conditions[torch.arange(crystals) % len(conditions)]

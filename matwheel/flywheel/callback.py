@@ -64,7 +64,7 @@ class Flywheel(Callback):
         generator: The conditional autoencoder; needed unless there is a `source`.
         prior: Makes the latent prior of an autoencoder.
         generator_fit: How the autoencoder is trained.
-        prior_fit: How the prior is trained.
+        prior_fit: How the prior is trained, if it has weights to train.
         conditions: Which condition values are asked for; distributed as the generator's training labels by default.
         source: Makes the crystals in place of a trained generator, as the baseline that one must beat: ion substitution
             or strain and jitter of the training crystals. `generator`, `prior`, their training and `conditions` are not

@@ -51,7 +51,7 @@ class GeneratorRecipe:
         generator: The conditional autoencoder, untrained; it is copied before use.
         prior: The latent prior around an untrained autoencoder; it is copied before use.
         generator_fit: How the autoencoder is trained.
-        prior_fit: How the prior is trained.
+        prior_fit: How the prior is trained, if it has weights to train.
         conditions: Which condition values are asked for.
         chunk_size: Crystals generated at a time.
         pretraining: What the autoencoder is trained on before; nothing if None.
