@@ -17,12 +17,12 @@ import pandas as pd
 from matwheel.data.catalogue import load
 from matwheel.data.inputs import read_structures
 from matwheel.data.structures import parse_any_structure
-from matwheel.metrics.ensemble import PredictorEnsemble
 from matwheel.metrics.evaluation import Evaluation, Settings
 from matwheel.metrics.evaluation import evaluate as evaluate_crystals
 from matwheel.metrics.fingerprints import Fingerprints
 from matwheel.metrics.pool import Pool
 from matwheel.models.saved_generator import ConditionValues, SavedGenerator
+from matwheel.predictors.saved_several import PredictorEnsemble
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure

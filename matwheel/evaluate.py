@@ -29,7 +29,8 @@ from matwheel.metrics.matching import MatchTolerances
 from matwheel.metrics.pool import Pool
 from matwheel.metrics.potential import CHGNet
 from matwheel.metrics.relaxation import RelaxationSettings
-from matwheel.metrics.saved_predictor import SavedPredictor
+from matwheel.models.trained import model_file
+from matwheel.predictors.saved import SavedPredictor
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +83,8 @@ def _parser() -> ArgumentParser:
         type=Path,
         nargs="+",
         default=[],
-        help="Checkpoints of predictors that judge conditions, at best trained on crystals the generator has not seen.",
+        help="Predictors that judge conditions, checkpoints or folders as for 'python -m matwheel.predict'; at best "
+        "trained on crystals the generator has not seen.",
     )
     parser.add_argument(
         "--predictor_config",
@@ -159,7 +161,7 @@ def _judges(options: Namespace, generated: LoadedTable) -> list[Judge]:
     generated.check_property(condition)
     names = [path.stem if len(options.predictor) == 1 else str(path) for path in options.predictor]
     return [
-        Judge(name, SavedPredictor.load(path, options.predictor_config), condition)
+        Judge(name, SavedPredictor.load(model_file(path), options.predictor_config).predict, condition)
         for name, path in zip(names, options.predictor, strict=True)
     ]
 

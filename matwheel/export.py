@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,12 +10,14 @@ from jsonargparse import ArgumentParser
 
 from matwheel.checkpoint_file import read_checkpoint
 from matwheel.command import command
-from matwheel.files import write_text_atomically
+from matwheel.files import replaced_when_complete, write_text_atomically
 from matwheel.models.checkpoints import MODEL_CLASS
 from matwheel.models.latent_prior import LatentPrior
 from matwheel.models.predictor import PropertyPredictor
-from matwheel.models.trained import WEIGHTS, TrainedModel
-from matwheel.report.model_card import CARD, model_card
+from matwheel.models.run_config import RunConfig, find_config
+from matwheel.models.trained import FITTED, FITTED_SUFFIX, WEIGHTS, TrainedModel, model_file
+from matwheel.predictors.predictor_file import read_predictor
+from matwheel.report.model_card import CARD, card_of_fitted, card_of_model
 from matwheel.writers import VALIDATION_PREDICTIONS
 
 _KINDS: dict[str, type[PropertyPredictor] | type[LatentPrior]] = {
@@ -30,10 +33,16 @@ def main(args: Sequence[str] | None = None) -> None:
     """
     parser = ArgumentParser(
         prog="python -m matwheel.export",
-        description=f"Write a trained predictor or generator as a folder: {WEIGHTS}, config.yaml and a model card; of "
-        "a predictor also the predictions of its validation rows, by which intervals are calibrated.",
+        description=f"Write a trained predictor or generator as a folder: {WEIGHTS} and config.yaml, or {FITTED} of a "
+        "predictor that is no network, and a model card; of a predictor also the predictions of its validation rows, "
+        "by which intervals are calibrated.",
     )
-    parser.add_argument("checkpoint", type=Path, help="Checkpoint (.ckpt) of a predictor or of a generator's prior.")
+    parser.add_argument(
+        "model",
+        type=Path,
+        help="Checkpoint (.ckpt) of a predictor or of a generator's prior, or the folder of a flywheel's stage with "
+        f"{FITTED}.",
+    )
     parser.add_argument("--out", type=Path, required=True, help="Folder to write to.")
     parser.add_argument(
         "--config",
@@ -42,32 +51,50 @@ def main(args: Sequence[str] | None = None) -> None:
         help="config.yaml of the run; found beside the checkpoint by default.",
     )
     with command(parser, args) as options:
-        export(options.checkpoint, options.out, options.config)
+        export(options.model, options.out, options.config)
         print(f"wrote {options.out}")
 
 
-def export(checkpoint: Path, folder: Path, config: Path | None = None) -> None:
+def export(model: Path, folder: Path, config: Path | None = None) -> None:
     """Write a trained model as a folder.
 
     Args:
-        checkpoint: Of a predictor, or of a latent prior, which holds the whole generator.
+        model: Checkpoint of a predictor, or of a latent prior, which holds the whole generator; or the stage of a
+            flywheel, or its `predictor.skops`, of a predictor that is no network.
         folder: Where to; created if missing.
-        config: `config.yaml` of the run; found beside the checkpoint by default.
+        config: `config.yaml` of the run; found beside the model by default.
 
     Raises:
-        ValueError: If the checkpoint cannot be read, or holds neither.
+        ValueError: If the file cannot be read, or holds none of these.
     """
-    made_by = read_checkpoint(checkpoint).get(MODEL_CLASS)
+    path = model_file(model)
+    if path.suffix == FITTED_SUFFIX:
+        _export_fitted(path, folder, config)
+        return
+    made_by = read_checkpoint(path).get(MODEL_CLASS)
     if made_by not in _KINDS:
         raise ValueError(
-            f"{checkpoint} is a checkpoint of {made_by or 'an unknown model'}: give one of {' or of '.join(_KINDS)}"
+            f"{path} is a checkpoint of {made_by or 'an unknown model'}: give one of {' or of '.join(_KINDS)}"
         )
-    trained = TrainedModel.load(checkpoint, _KINDS[made_by], config)
+    trained = TrainedModel.load(path, _KINDS[made_by], config)
     trained.write(folder)
-    validation = trained.validation_predictions
-    if validation is not None:
-        write_text_atomically(folder / VALIDATION_PREDICTIONS, validation.read_text(encoding="utf-8"))
-    write_text_atomically(folder / CARD, model_card(trained, folder))
+    _copy_validation(trained.validation_predictions, folder)
+    write_text_atomically(folder / CARD, card_of_model(trained, folder))
+
+
+def _export_fitted(path: Path, folder: Path, config: Path | None) -> None:
+    fitted, about = read_predictor(path)
+    card = card_of_fitted(path, fitted, about, RunConfig.read(config or find_config(path)), folder)
+    with replaced_when_complete(folder / FITTED) as temporary:
+        shutil.copyfile(path, temporary)
+    validation = path.with_name(VALIDATION_PREDICTIONS)
+    _copy_validation(validation if validation.is_file() else None, folder)
+    write_text_atomically(folder / CARD, card)
+
+
+def _copy_validation(path: Path | None, folder: Path) -> None:
+    if path is not None:
+        write_text_atomically(folder / VALIDATION_PREDICTIONS, path.read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

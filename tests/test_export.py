@@ -10,9 +10,9 @@ from matwheel.data.catalogue import load
 from matwheel.data.crystal import CrystalTable
 from matwheel.export import export
 from matwheel.export import main as export_command
-from matwheel.metrics.saved_predictor import SavedPredictor
 from matwheel.models.saved_generator import SavedGenerator
 from matwheel.models.trained import model_file
+from matwheel.predictors.saved import SavedPredictor
 from matwheel.sample import main as sample_command
 from tests.trained import train_generator, train_predictor
 

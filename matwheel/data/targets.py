@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 TransformKind = Literal["none", "standardise", "log", "log1p"]
+_FITTED = ("shift", "mean", "std", "highest")
 
 
 class TargetTransform(nn.Module):
@@ -92,6 +94,24 @@ class TargetTransform(nn.Module):
         if self.kind in ("log", "log1p"):
             scaled = scaled.clamp(max=self.highest.to(scaled))
         return self.inverse(scaled)
+
+    def numbers(self) -> dict[str, float]:
+        """What was fitted, by name."""
+        return {name: float(getattr(self, name)) for name in _FITTED}
+
+    @classmethod
+    def from_numbers(cls, kind: TransformKind, numbers: Mapping[str, float]) -> TargetTransform:
+        """A fitted transform.
+
+        Args:
+            kind: Its kind.
+            numbers: What `numbers` gave.
+        """
+        transform = cls(kind)
+        for name in _FITTED:
+            getattr(transform, name).fill_(numbers[name])
+        transform.fitted.fill_(True)
+        return transform
 
     def extra_repr(self) -> str:
         """The kind, for printed models."""

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
 from matwheel.data.catalogue import unit_of
 from matwheel.flywheel.ledger import STAGES
-from matwheel.flywheel.names import predictor_stage, round_suffix
+from matwheel.flywheel.names import BASELINE, fitted_stage, predictor_stage, round_suffix
 from matwheel.flywheel.references import REUSED, Baseline
 from matwheel.flywheel.results import ResultRow
 from matwheel.flywheel.trainers import BEST
 from matwheel.flywheel.wheel import RESULTS, ROUNDS, Wheel
+from matwheel.models.trained import FITTED
 from matwheel.report.table import format_results, format_rounds
 
 SYNTHETIC = "synthetic.extxyz"
@@ -30,7 +32,7 @@ def end_screen(wheel: Wheel, log_dir: Path | None) -> str:
     tables = [format_results(wheel.results, unit)]
     if wheel.rounds > 1 and wheel.round_rows:
         tables.append(format_rounds(wheel.round_rows, unit))
-    best = _best_predictor(folder, wheel.results)
+    best = _best_predictor(folder, wheel.results, wheel.own_predictor)
     paths = {
         "results": folder / RESULTS,
         "rounds": folder / ROUNDS,
@@ -52,12 +54,21 @@ def end_screen(wheel: Wheel, log_dir: Path | None) -> str:
     return "\n\n".join([*tables, "\n".join(lines)])
 
 
-def _best_predictor(folder: Path, results: list[ResultRow]) -> Path | None:
-    """Checkpoint of the arm with the lowest validation error in any round; None without one."""
-    arms = [row for row in results if row.arm not in get_args(Baseline) and row.predictor not in REUSED.values()]
-    found = {folder / STAGES / predictor_stage(r.arm, round_suffix(r.round)) / BEST: r.val_mae for r in arms}
+def _best_predictor(folder: Path, results: Sequence[ResultRow], own: str) -> Path | None:
+    """File of the predictor with the lowest validation error of all that can be used; None without one."""
+    found = {folder / STAGES / _file(row, own): row.val_mae for row in results if row.predictor not in REUSED.values()}
     kept = [path for path in found if path.is_file()]
     return min(kept, key=lambda path: found[path], default=None)
+
+
+def _file(row: ResultRow, own: str) -> Path:
+    """What the stage of a row has left, within the folder of stages."""
+    suffix = round_suffix(row.round)
+    if row.arm in get_args(Baseline):
+        return Path(BASELINE.format(row.arm), FITTED)
+    if row.predictor == own:
+        return Path(predictor_stage(row.arm, suffix), BEST)
+    return Path(fitted_stage(row.arm, row.predictor, suffix), FITTED)
 
 
 def _aligned(lines: dict[str, str]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import re
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
@@ -10,9 +11,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+import torch
 
 from matwheel.data.crystal import CrystalTable, FloatArray
 from matwheel.data.module import CrystalDataModule
+from matwheel.data.targets import TargetTransform
 from matwheel.files import replaced_when_complete
 from matwheel.flywheel.arms import ArmName
 from matwheel.flywheel.fingerprint import describe
@@ -21,11 +24,16 @@ from matwheel.flywheel.mixtures import Mixture
 from matwheel.flywheel.names import fitted_stage
 from matwheel.flywheel.stages import predict_crystals
 from matwheel.metrics.errors import prediction_errors
-from matwheel.predictors.predictor import Fitted, Fitting, Labelled, Predictor
-from matwheel.writers import PREDICTIONS
+from matwheel.models.trained import FITTED
+from matwheel.predictors.graph_network import PortableNetwork
+from matwheel.predictors.predictor import Fitted, Fitting, Labelled, NotPortableError, Predictor
+from matwheel.predictors.predictor_file import About, write_predictor
+from matwheel.writers import PREDICTIONS, VALIDATION_PREDICTIONS
 
 if TYPE_CHECKING:
     from matwheel.flywheel.turn import Turn
+
+log = logging.getLogger(__name__)
 
 _NAME = re.compile(r"[\w.+-]+( [\w.+-]+)*")
 
@@ -66,7 +74,7 @@ class Fits:
         def work(folder: Path, seed: int) -> dict[str, float]:
             fitted = self._fit(predictor, arm, folder)
             self._fitted[predictor.name, arm] = fitted
-            return evaluate(fitted, mixture.data, folder if run.is_first else None)
+            return evaluate(predictor, fitted, mixture.data, folder if run.is_first else None)
 
         name = fitted_stage(arm, predictor.name, self._turn.suffix_of(arm))
         config = {"predictor": describe(predictor), **mixture.config}
@@ -93,14 +101,24 @@ class Fits:
         return fit(predictor, self.mixture(arm).data, context)
 
     def _member(self, arm: ArmName, member: int) -> Fitted:
-        turn, checkpoint = self._turn, self._turn.train(arm, member).checkpoint
+        return _Member(self._turn, self._turn.train(arm, member).checkpoint)
 
-        def predict(crystals: CrystalTable) -> FloatArray:
-            model, known = copy.deepcopy(turn.settings.model), turn.scenario.known
-            predicted: FloatArray = predict_crystals(model, [checkpoint], known, crystals, turn.run.trainers)[0]
-            return predicted
 
-        return predict
+class _Member(Fitted):
+    """The trainer's own model, predicting on the hardware of the run."""
+
+    def __init__(self, turn: Turn, checkpoint: Path) -> None:
+        self._turn = turn
+        self._checkpoint = checkpoint
+
+    def __call__(self, table: CrystalTable) -> FloatArray:
+        turn = self._turn
+        model, known, trainers = copy.deepcopy(turn.settings.model), turn.scenario.known, turn.run.trainers
+        predicted: FloatArray = predict_crystals(model, [self._checkpoint], known, table, trainers)[0]
+        return predicted
+
+    def portable(self) -> PortableNetwork:
+        return PortableNetwork.of(self._checkpoint)
 
 
 _PURPOSE = "predictor"
@@ -118,25 +136,35 @@ def fit(predictor: Predictor, data: CrystalDataModule, context: Fitting) -> Fitt
     )
 
 
-def evaluate(fitted: Fitted, data: CrystalDataModule, folder: Path | None) -> dict[str, float]:
+def evaluate(predictor: Predictor, fitted: Fitted, data: CrystalDataModule, folder: Path | None) -> dict[str, float]:
     """Errors of a predictor on validation and test rows.
 
     Args:
-        fitted: The predictor.
-        data: Has the rows.
-        folder: Where to leave the predictions of the test rows; None for nowhere.
+        predictor: What was fitted.
+        fitted: After its fit.
+        data: What it was fitted to, with the rows.
+        folder: Where to leave its predictions of both and, where it can be written, itself; None for nowhere.
     """
-    val, test = data.table.take(data.val_rows), data.table.take(data.test_rows)
-    of_val, of_test = fitted(val), fitted(test)
+    tables = {PREDICTIONS: data.table.take(data.test_rows), VALIDATION_PREDICTIONS: data.table.take(data.val_rows)}
+    predicted = {name: fitted(table) for name, table in tables.items()}
     if folder is not None:
-        columns = {"id": test.ids, "prediction": of_test, "target": test.properties[data.target]}
-        with replaced_when_complete(folder / PREDICTIONS) as temporary:
-            pd.DataFrame(columns).to_csv(temporary, index=False)
-    errors = prediction_errors(test.properties[data.target], of_test)
-    return {
-        "val_mae": prediction_errors(val.properties[data.target], of_val).mae,
-        **{f"test_{name}": value for name, value in errors._asdict().items()},
-    }
+        for name, table in tables.items():
+            columns = {"id": table.ids, "prediction": predicted[name], "target": table.properties[data.target]}
+            with replaced_when_complete(folder / name) as temporary:
+                pd.DataFrame(columns).to_csv(temporary, index=False)
+        _keep(predictor, fitted, data, folder)
+    of_test, of_val = (prediction_errors(tables[name].properties[data.target], predicted[name]) for name in tables)
+    return {"val_mae": of_val.mae, **{f"test_{name}": value for name, value in of_test._asdict().items()}}
+
+
+def _keep(predictor: Predictor, fitted: Fitted, data: CrystalDataModule, folder: Path) -> None:
+    """Leave a fitted predictor as a file that predicts without the run."""
+    transform = TargetTransform()
+    transform.fit(torch.from_numpy(data.training_table.properties[data.target]))
+    try:
+        write_predictor(folder / FITTED, fitted, About.here(predictor.name, data.target, data.reduce_cells, transform))
+    except NotPortableError as error:
+        log.info("%s is not kept as a file: %s", predictor.name, error)
 
 
 def check_predictors(predictors: Sequence[Predictor], taken: Collection[str]) -> None:

@@ -52,6 +52,8 @@ class Latents(Features):
         data: Has the rule of the graphs.
     """
 
+    portable = False
+
     def __init__(self, generator: LatentPrior, data: CrystalDataModule) -> None:
         self.generator = generator.eval()
         self.data = data

@@ -22,6 +22,7 @@ from matwheel.flywheel.fingerprint import Json
 from matwheel.flywheel.latest import LAST
 from matwheel.flywheel.ledger import StageResult
 from matwheel.flywheel.results import ResultRow
+from matwheel.models.trained import FITTED_SUFFIX
 from matwheel.writers import SAMPLES_TABLE
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ class Tracker:
         metadata = {"key": result.key, "inputs": dict(inputs)}  # no metrics: it may not hold NaN
         artifact = wandb.Artifact(re.sub(r"[^\w.-]", "_", name), _kind(name), metadata=metadata)
         for path in sorted(path for path in result.folder.iterdir() if path.is_file() and path.name != LAST):
-            if path.suffix == ".ckpt" and not self._logger._log_model:
+            if path.suffix in (".ckpt", FITTED_SUFFIX) and not self._logger._log_model:
                 artifact.add_reference(path.resolve().as_uri())  # weights are uploaded where the logger is told to
             else:
                 artifact.add_file(str(path), policy="immutable", skip_cache=True)  # no copies: stages are not changed

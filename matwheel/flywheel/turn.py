@@ -182,8 +182,8 @@ class Turn:
         def from_latents(folder: Path, seed: int) -> dict[str, float]:
             prior = copy.deepcopy(recipe.prior)
             load_weights(prior, generation.prior.folder / BEST)
-            context = Fitting(seed, folder, self.run.trainers)
-            return evaluate(fit(latents_predictor(prior, known), known, context), known, folder)
+            predictor, context = latents_predictor(prior, known), Fitting(seed, folder, self.run.trainers)
+            return evaluate(predictor, fit(predictor, known, context), known, folder)
 
         def from_encoder(folder: Path, seed: int) -> dict[str, float]:
             predictor = encoder_predictor(model, recipe.generator, generation.generator.folder / BEST)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -151,12 +152,14 @@ class Wheel:
         return [turn.train(self.arms[-1]).stage.metrics["val_mae"] for turn in self.turns]
 
     def _baseline(self, kind: Baseline) -> ResultRow:
-        known = self.scenario.known
+        known, predictor = self.scenario.known, BASELINES[kind]
+
+        def work(folder: Path, seed: int) -> dict[str, float]:
+            return evaluate(predictor, fit(predictor, known, Fitting(seed, folder, self.run.trainers)), known, folder)
+
         result = self.run.stage(
             BASELINE.format(kind),
-            lambda folder, seed: evaluate(
-                fit(BASELINES[kind], known, Fitting(seed, folder, self.run.trainers)), known, folder
-            ),
+            work,
             {"kind": kind},
             {"data": self.scenario.known_key},
             purpose="baseline",

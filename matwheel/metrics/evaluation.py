@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,7 +23,6 @@ from matwheel.metrics.memorisation import nearest_reference
 from matwheel.metrics.pool import Pool
 from matwheel.metrics.potential import Potential, energies
 from matwheel.metrics.relaxation import RelaxationSettings, relax
-from matwheel.metrics.saved_predictor import SavedPredictor
 from matwheel.metrics.stability import UsualEnergies
 from matwheel.metrics.validity import BoolArray, composition_validity, structure_validity
 
@@ -62,12 +61,13 @@ class Judge:
 
     Attributes:
         name: For tables.
-        predictor: Trained on crystals the generator has not seen, at best.
+        predict: Property of n crystals -> [n], by a predictor that was trained on crystals the generator has not seen,
+            at best.
         condition: Column of the generated table with the values that were asked for.
     """
 
     name: str
-    predictor: SavedPredictor
+    predict: Callable[[CrystalTable], FloatArray]
     condition: str
 
 
@@ -269,7 +269,7 @@ class _Evaluator:
 
     def _conditions(self, judge: Judge, sane: BoolArray) -> None:
         rows = np.flatnonzero(sane)
-        predicted = _spread(judge.predictor.predict(self.table.take(rows)), rows, len(sane))
+        predicted = _spread(judge.predict(self.table.take(rows)), rows, len(sane))
         asked = self.table.properties[judge.condition]
         self.columns |= {judge.condition: asked, f"predicted ({judge.name})": predicted}
         found = condition_error(asked, predicted)

@@ -19,6 +19,9 @@ from matwheel.weights_file import write_weights
 from matwheel.writers import VALIDATION_PREDICTIONS
 
 WEIGHTS = "model.safetensors"
+FITTED_SUFFIX = ".skops"
+FITTED = f"predictor{FITTED_SUFFIX}"
+"""A predictor that is no network, see `matwheel.predictors.predictor_file`."""
 _LAST = "last.ckpt"
 _PATHS = ("vae_checkpoint", "start")  # options of models that name weights, which are read when a fit begins
 _KEPT = (
@@ -99,20 +102,24 @@ def model_files(path: Path) -> list[Path]:
     """Files with the weights of the models that a path stands for.
 
     Args:
-        path: A checkpoint, an exported folder, or a folder with several of either (except `last.ckpt`, which is there
-            to continue a training).
+        path: A checkpoint, another file of a model, an exported folder or one of a stage, or a folder with several of
+            either (except `last.ckpt`, which is there to continue a training).
 
     Raises:
         ValueError: If there are none.
     """
     if not path.is_dir():
         return [path]
-    if (path / WEIGHTS).is_file():
-        return [path / WEIGHTS]
+    for name in (WEIGHTS, FITTED):
+        if (path / name).is_file():
+            return [path / name]
     checkpoints = [file for file in path.glob("*.ckpt") if file.name != _LAST]
-    found = sorted([*path.glob(f"*/{WEIGHTS}"), *checkpoints])
+    found = sorted([*path.glob(f"*/{WEIGHTS}"), *path.glob(f"*/{FITTED}"), *checkpoints])
     if not found:
-        raise ValueError(f"{path} holds no model: give a checkpoint (.ckpt) or a folder with {WEIGHTS} and {CONFIG}")
+        raise ValueError(
+            f"{path} holds no model: give a checkpoint (.ckpt), a folder with {WEIGHTS} and {CONFIG}, or one with "
+            f"{FITTED}"
+        )
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from matwheel.predictors.combination import Combination
 from matwheel.predictors.predictor import Fitted, Fitting, Labelled, Predictor
 
 
@@ -11,8 +12,7 @@ class Ensemble(Predictor):
     """The mean prediction of the trainer's own model under several seeds.
 
     The first member is the arm's own model, the next ones are those that teach where there are several teachers:
-    nothing is trained twice. The mean is taken in the user's units, as by teachers and `matwheel.predict`: what the
-    target transform of a model is, is its own matter.
+    nothing is trained twice. The mean is taken in the user's units, as by teachers and `matwheel.predict`.
 
     Args:
         num_members: Number of models.
@@ -30,5 +30,5 @@ class Ensemble(Predictor):
 
     def fit(self, training: Labelled, validation: Labelled, context: Fitting) -> Fitted:
         """See `Predictor`."""
-        members = context.members
-        return lambda table: np.mean([member(table) for member in members], axis=0)
+        count = len(context.members)
+        return Combination(tuple(context.members), np.full(count, 1 / count))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -11,8 +12,8 @@ from matwheel.data.crystal import CrystalTable, FloatArray
 from matwheel.data.targets import TargetTransform, TransformKind
 from matwheel.metrics.errors import prediction_errors
 from matwheel.predictors.features import Cell, Composition, Features, joined
-from matwheel.predictors.predictor import Fitted, Fitting, Labelled, Predictor
-from matwheel.predictors.regressors import Regression, Regressor, Trees
+from matwheel.predictors.predictor import Fitted, Fitting, Labelled, NotPortableError, Predictor
+from matwheel.predictors.regressors import Regression, Regressor, Samples, Trees
 
 
 class FeaturePredictor(Predictor):
@@ -47,21 +48,52 @@ class FeaturePredictor(Predictor):
         transform = TargetTransform(self.transform)
         target = torch.from_numpy(training.target[counts])
         transform.fit(target)
-
-        def predict(regression: Regression, features: FloatArray) -> FloatArray:
-            predicted: FloatArray = transform.prediction(torch.from_numpy(regression(features))).numpy()
-            return predicted
-
-        of_validation = self._compute(validation.table)
-        regression = self.regressor.fit(
-            self._compute(training.table)[counts],
-            transform(target).numpy(),
-            training.weight[counts],
-            lambda candidate: prediction_errors(validation.target, predict(candidate, of_validation)).mae,
-            context.seed,
+        samples = Samples(
+            _compute(self.features, training.table)[counts], transform(target).numpy(), training.weight[counts]
         )
-        return lambda table: predict(regression, self._compute(table))
+        of_validation = _compute(self.features, validation.table)
 
-    def _compute(self, table: CrystalTable) -> FloatArray:
-        features = joined(self.features, table)
-        return np.where(np.isfinite(features), features, np.nan)
+        def error(candidate: Regression) -> float:
+            return prediction_errors(validation.target, _predict(candidate, of_validation, transform)).mae
+
+        regression = self.regressor.fit(samples, error, context.seed)
+        return FeatureRegression(self.features, regression, self.transform, transform.numbers())
+
+
+@dataclass(frozen=True)
+class FeatureRegression(Fitted):
+    """A fitted regression.
+
+    Attributes:
+        features: What it sees of a crystal.
+        regression: From the features to the transformed target.
+        transform: Kind of the transform.
+        numbers: What the transform was fitted to, see `TargetTransform.numbers`.
+    """
+
+    features: tuple[Features, ...]
+    regression: Regression
+    transform: TransformKind
+    numbers: dict[str, float]
+
+    def __call__(self, table: CrystalTable) -> FloatArray:
+        """See `Fitted`."""
+        transform = TargetTransform.from_numbers(self.transform, self.numbers)
+        return _predict(self.regression, _compute(self.features, table), transform)
+
+    def portable(self) -> FeatureRegression:
+        """See `Fitted`."""
+        bound = [type(features).__name__ for features in self.features if not features.portable]
+        if bound:
+            raise NotPortableError(f"the features {', '.join(bound)} exist only inside a run")
+        return self
+
+
+def _predict(regression: Regression, features: FloatArray, transform: TargetTransform) -> FloatArray:
+    predicted: FloatArray = transform.prediction(torch.from_numpy(regression(features))).numpy()
+    return predicted
+
+
+def _compute(kinds: Sequence[Features], table: CrystalTable) -> FloatArray:
+    features = joined(kinds, table)
+    return np.where(np.isfinite(features), features, np.nan)

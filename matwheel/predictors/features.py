@@ -16,7 +16,13 @@ _DENSITY_OF_DALTON = 1.66053906660  # g/cm^3 of 1 Da / A^3
 
 
 class Features(ABC):
-    """A few numbers per crystal. Attributes are settings and nothing else."""
+    """A few numbers per crystal. Attributes are settings and nothing else.
+
+    Attributes:
+        portable: Whether the settings are all there is to them, so that a predictor of them can be written to a file.
+    """
+
+    portable: bool = True
 
     @property
     @abstractmethod

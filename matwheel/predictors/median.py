@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
+from matwheel.data.crystal import CrystalTable, FloatArray
 from matwheel.predictors.predictor import Fitted, Fitting, Labelled, Predictor
 
 
@@ -14,5 +17,15 @@ class Median(Predictor):
 
     def fit(self, training: Labelled, validation: Labelled, context: Fitting) -> Fitted:
         """See `Predictor`."""
-        median = np.median(training.target)
-        return lambda table: np.full(len(table), median)
+        return Constant(float(np.median(training.target)))
+
+
+@dataclass(frozen=True)
+class Constant(Fitted):
+    """Predicts one value, in the user's units."""
+
+    value: float
+
+    def __call__(self, table: CrystalTable) -> FloatArray:
+        """See `Fitted`."""
+        return np.full(len(table), self.value)

@@ -9,9 +9,9 @@ from matwheel.data.in_memory import InMemoryDataModule
 from matwheel.files import write_text_atomically
 from matwheel.flywheel.stages import FitSettings
 from matwheel.flywheel.trainers import BEST
-from matwheel.metrics.saved_predictor import SavedPredictor
 from matwheel.models.checkpoints import load_weights
 from matwheel.models.predictor import PropertyPredictor
+from matwheel.predictors.graph_network import GraphNetwork
 from matwheel.predictors.predictor import Fitted, Fitting, Labelled, Predictor
 
 FIT = "fit.json"
@@ -66,10 +66,7 @@ class NetworkPredictor(Predictor):
             if context.writes:
                 write_text_atomically(folder / FIT, json.dumps(metrics, indent=1))
         load_weights(model, folder / BEST)
-        saved = SavedPredictor(
-            model.eval(), self.cutoff, self.max_neighbours, reduce_cells=False, target=None, validation=None
-        )
-        return saved.predict
+        return GraphNetwork(model.eval(), self.cutoff, self.max_neighbours)
 
 
 _SETTINGS = FitSettings(max_epochs=40, batch_size=32, gradient_clip_val=None, monitor="val/mae", ema_decay=0.99)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -13,8 +13,29 @@ from matwheel.data.crystal import CrystalTable, FloatArray
 if TYPE_CHECKING:
     from matwheel.flywheel.trainers import StageTrainers
 
-Fitted = Callable[[CrystalTable], FloatArray]
-"""Predicts a property: n crystals -> [n], user's units. Deterministic, and blind to the crystals' own properties."""
+
+class NotPortableError(ValueError):
+    """A fitted predictor cannot be written to a file of its own; says why."""
+
+
+class Fitted(ABC):
+    """A predictor after its fit: deterministic, and blind to the crystals' own properties.
+
+    `predictor_file` can write it if its attributes are numbers, texts, arrays, estimators of scikit-learn, `Features`,
+    others of its kind, or containers of these.
+    """
+
+    @abstractmethod
+    def __call__(self, table: CrystalTable) -> FloatArray:
+        """[n], the property of each of n crystals, user's units."""
+
+    def portable(self) -> Fitted:
+        """The same predictor as one that can be written.
+
+        Raises:
+            NotPortableError: If there is none.
+        """
+        return self
 
 
 class Labelled(NamedTuple):

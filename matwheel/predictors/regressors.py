@@ -5,7 +5,8 @@ from __future__ import annotations
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.ensemble import ExtraTreesRegressor
@@ -20,28 +21,47 @@ from threadpoolctl import threadpool_limits
 
 from matwheel.data.crystal import FloatArray
 
-Regression = Callable[[FloatArray], FloatArray]
-"""A fitted regressor: [m, f] -> [m]."""
+
+class Samples(NamedTuple):
+    """What a regression is fitted to.
+
+    Attributes:
+        features: [n, f]; NaN where a value is missing, and columns may be constant.
+        target: [n], of zero mean and unit variance.
+        weight: [n], above 0.
+    """
+
+    features: FloatArray
+    target: FloatArray
+    weight: FloatArray
+
+
+@dataclass(frozen=True)
+class Regression:
+    """A fitted regressor.
+
+    Attributes:
+        pipeline: Of scikit-learn, from features to the target.
+    """
+
+    pipeline: Any
+
+    def __call__(self, features: FloatArray) -> FloatArray:
+        """[m] of features [m, f]."""
+        with _one_thread():
+            predicted: FloatArray = self.pipeline.predict(features)
+        return predicted
 
 
 class Regressor(ABC):
     """A kind of regression and its settings. The result does not depend on the number of threads."""
 
     @abstractmethod
-    def fit(
-        self,
-        features: FloatArray,
-        target: FloatArray,
-        weight: FloatArray,
-        error: Callable[[Regression], float],
-        seed: int,
-    ) -> Regression:
+    def fit(self, samples: Samples, error: Callable[[Regression], float], seed: int) -> Regression:
         """Fit to samples.
 
         Args:
-            features: [n, f]; NaN where a value is missing, and columns may be constant.
-            target: [n], of zero mean and unit variance.
-            weight: [n], above 0.
+            samples: What to learn from.
             error: Validation error of a regression, to choose settings by.
             seed: Of whatever is random.
         """
@@ -59,20 +79,13 @@ class Trees(Regressor):
         self.num_trees = num_trees
         self.max_features = max_features
 
-    def fit(
-        self,
-        features: FloatArray,
-        target: FloatArray,
-        weight: FloatArray,
-        error: Callable[[Regression], float],
-        seed: int,
-    ) -> Regression:
+    def fit(self, samples: Samples, error: Callable[[Regression], float], seed: int) -> Regression:
         """See `Regressor`."""
-        fill = _imputer().fit(features)
+        fill = _imputer().fit(samples.features)
         trees = ExtraTreesRegressor(self.num_trees, max_features=self.max_features, random_state=seed, n_jobs=-1)
-        trees.fit(fill.transform(features), target, weight)
+        trees.fit(fill.transform(samples.features), samples.target, samples.weight)
         trees.set_params(n_jobs=1)  # threads would add up the trees in any order, and rounding would differ
-        return lambda others: _predicted(trees, fill.transform(others))
+        return Regression(make_pipeline(fill, trees))
 
 
 class GaussianProcess(Regressor):
@@ -82,26 +95,22 @@ class GaussianProcess(Regressor):
     Machine Learning, 2006, chapters 2 and 5). Far from all samples it predicts the mean.
     """
 
-    def fit(
-        self,
-        features: FloatArray,
-        target: FloatArray,
-        weight: FloatArray,
-        error: Callable[[Regression], float],
-        seed: int,
-    ) -> Regression:
+    def fit(self, samples: Samples, error: Callable[[Regression], float], seed: int) -> Regression:
         """See `Regressor`."""
-        scaler = _scaler().fit(features)
-        scaled = scaler.transform(features)
+        scaler = _scaler().fit(samples.features)
+        scaled = scaler.transform(samples.features)
         # Two standardised samples are about sqrt(2 f) apart.
-        apart = np.sqrt(features.shape[1])
+        apart = float(np.sqrt(scaled.shape[1]))
         shape = ConstantKernel(1.0, (1e-2, 1e2)) * Matern(apart, (0.1 * apart, 100 * apart), nu=1.5)
         with _one_thread(), warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # a value at its bound is an answer
-            found = GaussianProcessRegressor(shape + WhiteKernel(0.1, (1e-4, 10)), alpha=1e-8).fit(scaled, target)
+            found = GaussianProcessRegressor(shape + WhiteKernel(0.1, (1e-4, 10)), alpha=1e-8).fit(
+                scaled, samples.target
+            )
             kernel, noise = found.kernel_.k1, found.kernel_.k2.noise_level
-            process = GaussianProcessRegressor(kernel, alpha=noise / weight, optimizer=None).fit(scaled, target)
-        return lambda others: _predicted(process, scaler.transform(others))
+            process = GaussianProcessRegressor(kernel, alpha=noise / samples.weight, optimizer=None)
+            process.fit(scaled, samples.target)
+        return Regression(make_pipeline(scaler, process))
 
 
 class SupportVectors(Regressor):
@@ -120,21 +129,14 @@ class SupportVectors(Regressor):
         self.penalties = tuple(penalties)
         self.margins = tuple(margins)
 
-    def fit(
-        self,
-        features: FloatArray,
-        target: FloatArray,
-        weight: FloatArray,
-        error: Callable[[Regression], float],
-        seed: int,
-    ) -> Regression:
+    def fit(self, samples: Samples, error: Callable[[Regression], float], seed: int) -> Regression:
         """See `Regressor`."""
-        scaler = _scaler().fit(features)
-        scaled = scaler.transform(features)
+        scaler = _scaler().fit(samples.features)
+        scaled = scaler.transform(samples.features)
 
         def regression(penalty: float, margin: float) -> Regression:
-            machine = SVR(C=penalty, epsilon=margin).fit(scaled, target, weight)
-            return lambda others: _predicted(machine, scaler.transform(others))
+            machine = SVR(C=penalty, epsilon=margin).fit(scaled, samples.target, samples.weight)
+            return Regression(make_pipeline(scaler, machine))
 
         return min((regression(penalty, margin) for penalty in self.penalties for margin in self.margins), key=error)
 
@@ -152,9 +154,3 @@ def _scaler() -> Any:
 def _one_thread() -> Any:
     """Products of matrices are rounded differently by several threads."""
     return threadpool_limits(1, user_api="blas")
-
-
-def _predicted(regressor: Any, features: FloatArray) -> FloatArray:
-    with _one_thread():
-        predicted: FloatArray = regressor.predict(features)
-    return predicted

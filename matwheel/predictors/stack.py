@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.optimize import linprog
 
-from matwheel.data.crystal import CrystalTable, FloatArray
+from matwheel.data.crystal import FloatArray
 from matwheel.files import write_text_atomically
+from matwheel.predictors.combination import Combination
 from matwheel.predictors.predictor import Fitted, Fitting, Labelled, Predictor
 
 WEIGHTS = "weights.json"
@@ -37,18 +38,12 @@ class Stack(Predictor):
 
     def fit(self, training: Labelled, validation: Labelled, context: Fitting) -> Fitted:
         """See `Predictor`."""
-        parts = context.parts
-        predicted = np.stack([part(validation.table) for part in parts])
+        predicted = np.stack([part(validation.table) for part in context.parts])
         weights = convex_weights(predicted, validation.target, context.seed)
         if context.writes:
             by_name = {part.name: float(weight) for part, weight in zip(self.parts, weights, strict=True)}
             write_text_atomically(context.folder / WEIGHTS, json.dumps(by_name, indent=1))
-
-        def predict(table: CrystalTable) -> FloatArray:
-            combined: FloatArray = weights @ np.stack([part(table) for part in parts])
-            return combined
-
-        return predict
+        return Combination(tuple(context.parts), weights)
 
 
 def convex_weights(predicted: FloatArray, target: FloatArray, seed: int) -> FloatArray:

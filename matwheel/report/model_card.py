@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,10 @@ from matwheel.data.catalogue import DATASETS
 from matwheel.models.kernel_prior import KernelPrior
 from matwheel.models.latent_prior import LatentPrior
 from matwheel.models.predictor import TARGET
+from matwheel.models.run_config import RunConfig
 from matwheel.models.trained import TrainedModel
+from matwheel.predictors.predictor import Fitted
+from matwheel.predictors.predictor_file import About
 from matwheel.writers import VALIDATION_PREDICTIONS
 
 CARD = "README.md"
@@ -45,30 +48,70 @@ python -c "from matwheel import api; print(api.sample('{folder}', values=[10.0],
 """
 
 
-def model_card(trained: TrainedModel[Any], folder: Path) -> str:
-    """Text of the card, in Markdown.
+def card_of_model(trained: TrainedModel[Any], folder: Path) -> str:
+    """Text of the card of a network, in Markdown.
 
     Args:
         trained: The model, at the place where it was trained: figures and split are found beside it.
         folder: Where it is exported to.
     """
-    data = trained.config.data_options()
+    model, target = trained.model, trained.checkpoint.get(TARGET)
+    kind, is_generator = type(model).__name__, isinstance(model, LatentPrior)
+    facts = {
+        "kind": f"{kind}, a {'generator of crystals' if is_generator else 'property predictor'}",
+        **({} if is_generator else {"intervals": _intervals(trained.validation_predictions is not None)}),
+        **({"holds": "the latents of its training crystals"} if isinstance(model, KernelPrior) else {}),
+        "parameters": f"{sum(parameter.numel() for parameter in model.parameters()):,}",
+    }
+    names = model.condition_names if is_generator else [str(target or trained.config.data_options()["target"])]
+    figures = _figures(trained.path, lambda: _logged(trained))
+    note = "Nothing in the weights is executed. The config names classes to build, so use only configs you trust.\n"
+    return _card(kind, names, is_generator, facts, figures, note, trained.config, folder)
+
+
+def card_of_fitted(path: Path, fitted: Fitted, about: About, config: RunConfig, folder: Path) -> str:
+    """Text of the card of a predictor that is no network, in Markdown.
+
+    Args:
+        path: Its file, where it was fitted: figures are found beside it.
+        fitted: The predictor.
+        about: What its file says of it.
+        config: That of the run.
+        folder: Where it is exported to.
+    """
+    facts = {
+        "kind": f"{about.name}, a property predictor ({type(fitted).__name__})",
+        "intervals": _intervals(path.with_name(VALIDATION_PREDICTIONS).is_file()),
+        "written by": ", ".join(f"{name} {number}" for name, number in about.versions.items()),
+    }
+    note = (
+        "The file can be read with the versions above, as a rule with others of scikit-learn near them. It makes "
+        "predictors, features and estimators of scikit-learn and nothing else; classes of your own are imported.\n"
+    )
+    return _card(about.name, [about.target], False, facts, _figures(path, dict), note, config, folder)
+
+
+def _card(
+    kind: str,
+    names: Sequence[str],
+    is_generator: bool,
+    facts: Mapping[str, str],
+    figures: str,
+    note: str,
+    config: RunConfig,
+    folder: Path,
+) -> str:
+    data = config.data_options()
     dataset = Path(data["dataset"]).name
-    is_generator = isinstance(trained.model, LatentPrior)
-    names = trained.model.condition_names if is_generator else [str(trained.checkpoint.get(TARGET) or data["target"])]
     units = DATASETS[dataset].units if dataset in DATASETS else {}
     target = ", ".join(f"{name} ({units.get(name, 'unit of the data set')})" for name in names)
     use, load = (_GENERATOR_USE, _LOAD_GENERATOR) if is_generator else (_PREDICTOR_USE, _LOAD_PREDICTOR)
-    kind = type(trained.model).__name__
     facts = {
-        "kind": f"{kind}, a {'generator of crystals' if is_generator else 'property predictor'}",
+        **facts,
         "conditions" if is_generator else "target": target,
         "data set": dataset,
         "split": _split(data["split"]),
-        "rows": _rows(trained.config.path.parent / "split.json"),
-        **({} if is_generator else {"intervals": _intervals(trained)}),
-        **({"holds": "the latents of its training crystals"} if isinstance(trained.model, KernelPrior) else {}),
-        "parameters": f"{sum(parameter.numel() for parameter in trained.model.parameters()):,}",
+        "rows": _rows(config.path.parent / "split.json"),
         "matwheel": __version__,
     }
     return "\n".join(
@@ -76,9 +119,9 @@ def model_card(trained: TrainedModel[Any], folder: Path) -> str:
             f"# {names[0]}: {kind}\n",
             *(f"- {name}: {value}" for name, value in facts.items()),
             f"\n## Intended use\n\n{use.format(target=' and '.join(names))}",
-            f"## Figures\n\n{_figures(trained)}\n",
+            f"## Figures\n\n{figures}\n",
             f"## How to load it\n\n```\n{load.format(folder=folder.name)}```\n",
-            "Nothing in the weights is executed. The config names classes to build, so use only configs you trust.\n",
+            note,
             f"## Licence\n\n{_licence(dataset)}\n",
         ]
     )
@@ -98,20 +141,20 @@ def _rows(path: Path) -> str:
     return ", ".join(f"{name} {len(ids)}" for name, ids in parts.items())
 
 
-def _intervals(trained: TrainedModel[Any]) -> str:
-    if trained.validation_predictions is not None:
+def _intervals(calibrated: bool) -> str:
+    if calibrated:
         return f"`--interval` calibrates them on the validation rows in `{VALIDATION_PREDICTIONS}`"
     return "none, the predictions of the validation rows were not kept"
 
 
-def _figures(trained: TrainedModel[Any]) -> str:
-    """Metrics that were recorded beside the checkpoint, by its stage of a flywheel or its run."""
-    stage = trained.path.parent / _STAGE
+def _figures(path: Path, logged: Callable[[], Mapping[str, str]]) -> str:
+    """Metrics that were recorded beside the file of a model, by its stage of a flywheel or by its run."""
+    stage = path.parent / _STAGE
     if stage.is_file():
         found = json.loads(stage.read_text(encoding="utf-8"))
         source, figures = f"stage `{found['name']}` of a flywheel", found["record"]["metrics"]
     else:
-        source, figures = "its run, at this checkpoint's epoch", _logged(trained)
+        source, figures = "its run, at this checkpoint's epoch", logged()
     shown = [f"- {name}: {float(v):.4g}" for name, v in figures.items() if name.endswith(_ERRORS)]
     if not shown:
         return "No figures were found beside the checkpoint."

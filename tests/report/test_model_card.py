@@ -10,7 +10,7 @@ from matwheel.models.latent_prior import LatentPrior
 from matwheel.models.predictor import PropertyPredictor
 from matwheel.models.run_config import RunConfig
 from matwheel.models.trained import TrainedModel
-from matwheel.report.model_card import model_card
+from matwheel.report.model_card import card_of_model
 from matwheel.shipped_configs import configs_folder
 
 WHEEL = configs_folder() / "flywheel" / "full.yaml"
@@ -35,7 +35,7 @@ def trained(run: Path, kind: type[Any], content: dict[str, Any]) -> TrainedModel
 
 
 def test_a_predictor_of_a_flywheel(run: Path) -> None:
-    card = model_card(trained(run, PropertyPredictor, {"target": "poly_total"}), Path("folder/mine"))
+    card = card_of_model(trained(run, PropertyPredictor, {"target": "poly_total"}), Path("folder/mine"))
     for line in (
         "- target: poly_total (dimensionless)",
         "- rows: train 2, test 1",
@@ -57,7 +57,7 @@ def test_data_and_split_of_ones_own_without_figures(run: Path) -> None:
     config.write_text(yaml.safe_dump(content))
     for path in (run / "version_0" / "split.json", run / "stages" / "predictor-F" / "stage.json"):
         path.unlink()
-    card = model_card(trained(run, PropertyPredictor, {}), Path("mine"))
+    card = card_of_model(trained(run, PropertyPredictor, {}), Path("mine"))
     for phrase in (
         "gap (unit of the data set)",
         "data set: mine.csv",

@@ -10,11 +10,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from matwheel.data.cells import niggli_reduce
 from matwheel.data.rows import LoadedTable
 from matwheel.metrics.calibration import Calibration
-from matwheel.metrics.saved_predictor import SavedPredictor
 from matwheel.models.trained import model_files
+from matwheel.predictors.saved import SavedPredictor
 from matwheel.writers import VALIDATION_PREDICTIONS
 
 log = logging.getLogger(__name__)
@@ -66,8 +65,7 @@ class PredictorEnsemble:
             ValueError: If there are too few validation rows for the interval.
         """
         table = crystals.table
-        reduced = niggli_reduce(table) if any(member.reduce_cells for member in self.members) else table
-        values = np.stack([m.predict(reduced if m.reduce_cells else table) for m in self.members])
+        values = np.stack([member.predict(table) for member in self.members])
         frame = pd.DataFrame({"id": table.ids, "prediction": values.mean(axis=0)})
         if len(self.members) > 1:
             frame["spread"] = values.std(axis=0, ddof=1)
@@ -96,4 +94,4 @@ class PredictorEnsemble:
             log.warning("no interval: the models were not validated on the same rows; give models of the same split")
             return None
         predictions = np.stack([table["prediction"].reindex(first.index).to_numpy() for table in tables])
-        return Calibration.fit(predictions, first["target"].to_numpy(), self.members[0].model.transform)
+        return Calibration.fit(predictions, first["target"].to_numpy(), self.members[0].transform)
