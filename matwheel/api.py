@@ -22,7 +22,7 @@ from matwheel.metrics.evaluation import evaluate as evaluate_crystals
 from matwheel.metrics.fingerprints import Fingerprints
 from matwheel.metrics.pool import Pool
 from matwheel.models.saved_generator import ConditionValues, SavedGenerator
-from matwheel.predictors.saved_several import PredictorEnsemble
+from matwheel.predictors.saved_ensemble import PredictorEnsemble
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure

@@ -12,7 +12,7 @@ from jsonargparse import ArgumentParser, Namespace
 from matwheel.command import command
 from matwheel.data.inputs import read_structures
 from matwheel.files import replaced_when_complete
-from matwheel.predictors.saved_several import PredictorEnsemble
+from matwheel.predictors.saved_ensemble import PredictorEnsemble
 
 log = logging.getLogger(__name__)
 

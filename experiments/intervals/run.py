@@ -14,7 +14,7 @@ from matwheel import fit
 from matwheel.data.catalogue import load
 from matwheel.data.module import CrystalDataModule
 from matwheel.data.splits import FileSplit
-from matwheel.predictors.saved_several import PredictorEnsemble
+from matwheel.predictors.saved_ensemble import PredictorEnsemble
 
 HERE = Path(__file__).parent
 CONFIG = "configs/predictor/cgcnn.yaml"

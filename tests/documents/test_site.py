@@ -1,6 +1,8 @@
 """The documentation as a site."""
 
 import json
+import pkgutil
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -30,6 +32,16 @@ REPOSITORY = "https://example.org/matwheel"
 )
 def test_links_lead_to_pages_or_to_the_repository(target: str, source: str, expected: str | None) -> None:
     assert site_link(target, source, KNOWN, REPOSITORY) == expected
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs" / "api").glob("*.md")), ids=lambda page: page.stem)
+def test_what_the_pages_of_the_api_name_exists(page: Path) -> None:
+    """mkdocstrings leaves out a member that is not there without a word."""
+    for name, members in re.findall(
+        r"^::: (\S+)$(?:\n    options: \{members: \[(.*?)\])?", page.read_text(), re.MULTILINE
+    ):
+        found = pkgutil.resolve_name(name)
+        assert [member for member in members.split(", ") if member and not hasattr(found, member)] == []
 
 
 def test_links_are_relative_to_their_page_and_code_is_left_alone() -> None:

@@ -1,6 +1,8 @@
+import json
 import shlex
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from matwheel.fit import main
@@ -35,4 +37,7 @@ def test_it_names_what_is_there(
     commands = {line.split()[0]: shlex.split(line)[1:] for line in lines[end + 1 :] if line}
     assert set(commands) == {"report", "predict"}
     assert commands["predict"][3] == paths["best predictor"]
+    stage = json.loads(Path(paths["best predictor"]).with_name("stage.json").read_text())
+    lowest = pd.read_csv("runs/run/results.csv")["val_mae"].min()
+    assert stage["record"]["metrics"]["val_mae"] == pytest.approx(lowest)
     assert commands["report"][:4] == ["python", "-m", "matwheel.report", "runs/run"]
