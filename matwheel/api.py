@@ -40,7 +40,8 @@ def predict(
     """Predict a property of crystals, in the unit the model was trained in.
 
     Args:
-        model: Checkpoint, exported folder, or folder with several of either; several predict their mean.
+        model: Checkpoint, folder of a stage with `predictor.skops`, exported folder, or folder with several of these;
+            several predict their mean.
         structures: Paths (structure file, table, folder), pymatgen structures or ASE atoms, one or several.
         interval: Probability with which the true value shall lie between `low` and `high`; calibrated on the validation
             rows of the training, where these were kept. None for no interval.

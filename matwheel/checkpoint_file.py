@@ -20,6 +20,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise ValueError(f"no such checkpoint: {path}")
+    if path.suffix == ".skops":
+        raise ValueError(f"{path} is a predictor that is no network: predict, evaluate and export take it")
     if path.suffix == weights_file.SUFFIX:
         return weights_file.read_weights(path)
     try:

@@ -90,7 +90,7 @@ def _parser() -> ArgumentParser:
         "--predictor_config",
         type=Path | None,
         default=None,
-        help="config.yaml of the predictors' run; found beside each checkpoint by default.",
+        help="config.yaml of the run of predictors that are networks; found beside each checkpoint by default.",
     )
     parser.add_argument(
         "--condition",

@@ -14,9 +14,10 @@ from matwheel.files import replaced_when_complete, write_text_atomically
 from matwheel.models.checkpoints import MODEL_CLASS
 from matwheel.models.latent_prior import LatentPrior
 from matwheel.models.predictor import PropertyPredictor
-from matwheel.models.run_config import RunConfig, find_config
+from matwheel.models.run_config import CONFIG, RunConfig, find_config
 from matwheel.models.trained import FITTED, FITTED_SUFFIX, WEIGHTS, TrainedModel, model_file
 from matwheel.predictors.predictor_file import read_predictor
+from matwheel.predictors.saved import validation_predictions
 from matwheel.report.model_card import CARD, card_of_fitted, card_of_model
 from matwheel.writers import VALIDATION_PREDICTIONS
 
@@ -48,7 +49,7 @@ def main(args: Sequence[str] | None = None) -> None:
         "--config",
         type=Path | None,
         default=None,
-        help="config.yaml of the run; found beside the checkpoint by default.",
+        help="config.yaml of the run; found beside the model by default.",
     )
     with command(parser, args) as options:
         export(options.model, options.out, options.config)
@@ -68,6 +69,8 @@ def export(model: Path, folder: Path, config: Path | None = None) -> None:
         ValueError: If the file cannot be read, or holds none of these.
     """
     path = model_file(model)
+    if path.parent.resolve() == folder.resolve():
+        raise ValueError(f"{folder} holds the model itself: export to another folder")
     if path.suffix == FITTED_SUFFIX:
         _export_fitted(path, folder, config)
         return
@@ -78,6 +81,7 @@ def export(model: Path, folder: Path, config: Path | None = None) -> None:
         )
     trained = TrainedModel.load(path, _KINDS[made_by], config)
     trained.write(folder)
+    (folder / FITTED).unlink(missing_ok=True)  # of an earlier export
     _copy_validation(trained.validation_predictions, folder)
     write_text_atomically(folder / CARD, card_of_model(trained, folder))
 
@@ -87,14 +91,18 @@ def _export_fitted(path: Path, folder: Path, config: Path | None) -> None:
     card = card_of_fitted(path, fitted, about, RunConfig.read(config or find_config(path)), folder)
     with replaced_when_complete(folder / FITTED) as temporary:
         shutil.copyfile(path, temporary)
-    validation = path.with_name(VALIDATION_PREDICTIONS)
-    _copy_validation(validation if validation.is_file() else None, folder)
+    for name in (WEIGHTS, CONFIG):  # of an earlier export
+        (folder / name).unlink(missing_ok=True)
+    _copy_validation(validation_predictions(path), folder)
     write_text_atomically(folder / CARD, card)
 
 
 def _copy_validation(path: Path | None, folder: Path) -> None:
-    if path is not None:
-        write_text_atomically(folder / VALIDATION_PREDICTIONS, path.read_text(encoding="utf-8"))
+    target = folder / VALIDATION_PREDICTIONS
+    if path is None:
+        target.unlink(missing_ok=True)
+    else:
+        write_text_atomically(target, path.read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

@@ -40,8 +40,8 @@ def _parser() -> ArgumentParser:
         "trained",
         metavar="MODEL",
         type=Path,
-        help="Checkpoint (.ckpt) of a predictor, a folder that 'python -m matwheel.export' wrote, or a folder with "
-        "several of either.",
+        help="Checkpoint (.ckpt) of a predictor, the folder of a flywheel's stage with predictor.skops, a folder that "
+        "'python -m matwheel.export' wrote, or a folder with several of these.",
     )
     parser.add_argument(
         "inputs",

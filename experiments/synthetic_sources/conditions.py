@@ -1,8 +1,9 @@
 """Do generated crystals have the property that was asked for? Judged by predictors of crystals no generator has seen.
 
-Run from the repository root with MATWHEEL_DATA set, after the study:
-`python experiments/synthetic_sources/conditions.py runs/synthetic_sources-*/kind=raw,*`. The judges are two CGCNNs per
-split, trained on its validation and test crystals: nothing they say may decide what is later scored on those.
+Run from the repository root with MATWHEEL_DATA set, on finished runs of the published splits with a trained generator:
+`python experiments/synthetic_sources/conditions.py runs/paper/dataset=*,scenario=full,split=[01]`. The judges are two
+CGCNNs per split, trained on its validation and test crystals: nothing they say may decide what is later scored on
+those.
 """
 
 import argparse

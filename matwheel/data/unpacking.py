@@ -12,6 +12,10 @@ LIMIT_VARIABLE = "MATWHEEL_MAX_UNPACKED_GB"
 _DEFAULT_GB = 2.0
 
 
+class UnpackedSizeError(ValueError):
+    """A file would unpack to more than is allowed."""
+
+
 def unpacked_limit() -> int:
     """Bytes that one file may have when unpacked: 2 GB, or what the environment variable says.
 
@@ -32,11 +36,11 @@ def check_unpacked_size(size: int, path: Path) -> None:
     """Accept the unpacked size of a file, or of what is known of it so far, in bytes.
 
     Raises:
-        ValueError: If it exceeds the limit.
+        UnpackedSizeError: If it exceeds the limit.
     """
     limit = unpacked_limit()
     if size > limit:
-        raise ValueError(
+        raise UnpackedSizeError(
             f"{path} unpacks to more than {limit / 1e9:g} GB: if you trust it, raise the environment variable "
             f"{LIMIT_VARIABLE} (gigabytes)"
         )

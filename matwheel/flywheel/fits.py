@@ -159,12 +159,12 @@ def evaluate(predictor: Predictor, fitted: Fitted, data: CrystalDataModule, fold
 
 def _keep(predictor: Predictor, fitted: Fitted, data: CrystalDataModule, folder: Path) -> None:
     """Leave a fitted predictor as a file that predicts without the run."""
-    transform = TargetTransform()
-    transform.fit(torch.from_numpy(data.training_table.properties[data.target]))
+    transform = TargetTransform(predictor.transform)
+    transform.fit(torch.from_numpy(data.training_table.properties[data.target][data.training_weight > 0]))
     try:
         write_predictor(folder / FITTED, fitted, About.here(predictor.name, data.target, data.reduce_cells, transform))
     except NotPortableError as error:
-        log.info("%s is not kept as a file: %s", predictor.name, error)
+        log.warning("%s is not kept as a file: %s", predictor.name, error)
 
 
 def check_predictors(predictors: Sequence[Predictor], taken: Collection[str]) -> None:

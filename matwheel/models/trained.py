@@ -19,6 +19,8 @@ from matwheel.weights_file import write_weights
 from matwheel.writers import VALIDATION_PREDICTIONS
 
 WEIGHTS = "model.safetensors"
+STAGE = "stage.json"
+"""In the folder of a finished stage of a flywheel."""
 FITTED_SUFFIX = ".skops"
 FITTED = f"predictor{FITTED_SUFFIX}"
 """A predictor that is no network, see `matwheel.predictors.predictor_file`."""
@@ -114,7 +116,9 @@ def model_files(path: Path) -> list[Path]:
         if (path / name).is_file():
             return [path / name]
     checkpoints = [file for file in path.glob("*.ckpt") if file.name != _LAST]
-    found = sorted([*path.glob(f"*/{WEIGHTS}"), *path.glob(f"*/{FITTED}"), *checkpoints])
+    # Those of the stages of a run are of many arms: their mean would mean nothing.
+    fitted = [file for file in path.glob(f"*/{FITTED}") if not file.with_name(STAGE).is_file()]
+    found = sorted([*path.glob(f"*/{WEIGHTS}"), *fitted, *checkpoints])
     if not found:
         raise ValueError(
             f"{path} holds no model: give a checkpoint (.ckpt), a folder with {WEIGHTS} and {CONFIG}, or one with "

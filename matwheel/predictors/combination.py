@@ -28,5 +28,7 @@ class Combination(Fitted):
         return combined
 
     def portable(self) -> Combination:
-        """See `Fitted`."""
-        return Combination(tuple(part.portable() for part in self.parts), self.weights)
+        """See `Fitted`; without what has no weight."""
+        counts = self.weights > 0
+        parts = [part.portable() for part, needed in zip(self.parts, counts, strict=True) if needed]
+        return Combination(tuple(parts), self.weights[counts])

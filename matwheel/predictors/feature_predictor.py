@@ -39,7 +39,7 @@ class FeaturePredictor(Predictor):
         if not self.features:
             raise ValueError(f"the predictor {name!r} has no features: name at least one kind")
         self.regressor = regressor if regressor is not None else Trees()
-        self.transform = transform
+        self.transform: TransformKind = transform
         self.name = name
 
     def fit(self, training: Labelled, validation: Labelled, context: Fitting) -> Fitted:

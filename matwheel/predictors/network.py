@@ -14,6 +14,8 @@ from matwheel.models.predictor import PropertyPredictor
 from matwheel.predictors.graph_network import GraphNetwork
 from matwheel.predictors.predictor import Fitted, Fitting, Labelled, Predictor
 
+NETWORK = "network"
+"""Folder of its checkpoints within the stage, so that nobody takes them for those of the trainer's own model."""
 FIT = "fit.json"
 """Metrics of a training that is finished."""
 
@@ -48,7 +50,7 @@ class NetworkPredictor(Predictor):
 
     def fit(self, training: Labelled, validation: Labelled, context: Fitting) -> Fitted:
         """See `Predictor`."""
-        model, folder, settings = copy.deepcopy(self.model), context.folder, self.settings
+        model, folder, settings = copy.deepcopy(self.model), context.folder / NETWORK, self.settings
         if not (folder / FIT).is_file():
             data = InMemoryDataModule(
                 *training, validation.table, validation.target, settings.batch_size, self.cutoff, self.max_neighbours

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from matwheel.data.crystal import CrystalTable, FloatArray
+from matwheel.data.targets import TransformKind
 
 if TYPE_CHECKING:
     from matwheel.flywheel.trainers import StageTrainers
@@ -82,12 +83,14 @@ class Predictor(ABC):
     Attributes:
         num_members: How many of the trainer's own models, fitted under different seeds, it needs.
         parts: Other predictors that it needs; what is part of several is fitted once.
+        transform: Kind of the transform to a scale on which its errors are alike, for intervals.
         distributed: Whether all processes must fit and predict together, as those that train networks must; else the
             first process does it alone.
     """
 
     num_members: int = 0
     parts: Sequence[Predictor] = ()
+    transform: TransformKind = "log"
     distributed: bool = False
 
     @property

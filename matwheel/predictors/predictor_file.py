@@ -1,27 +1,36 @@
-"""A fitted predictor as one file, from which nothing that is not a predictor can be made."""
+"""A fitted predictor as one file, from which nothing but predictors is made."""
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
+import logging
+import sys
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from sklearn.base import BaseEstimator
+
 from matwheel.data.targets import TargetTransform, TransformKind
-from matwheel.data.unpacking import check_archive
+from matwheel.data.unpacking import UnpackedSizeError, check_archive
 from matwheel.files import replaced_when_complete
 from matwheel.predictors.features import Features
-from matwheel.predictors.predictor import Fitted
+from matwheel.predictors.predictor import Fitted, NotPortableError
+from matwheel.predictors.regressors import Regression
 
 _ABOUT = "matwheel.json"
 """Beside what skops writes in the archive."""
 _FAST = 1
 """Level of compression: a forest of 60 MB becomes 17 MB in a second."""
-_PACKAGES = ("matwheel", "scikit-learn", "numpy", "skops")
+_PACKAGES = ("matwheel", "scikit-learn", "matminer", "pymatgen")
+"""Whose versions decide what a predictor says."""
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -32,9 +41,9 @@ class About:
         name: What it is called in tables of results.
         target: The property.
         reduce_cells: Whether it learned from Niggli-reduced cells.
-        transform: Kind of the target transform of its training.
-        numbers: What this transform was fitted to, see `TargetTransform.numbers`: the scale of intervals.
-        versions: Of the packages that wrote the file.
+        transform: Kind of the target transform on whose scale intervals are made.
+        numbers: What this transform was fitted to, see `TargetTransform.numbers`.
+        versions: Of packages, when the file was written.
     """
 
     name: str
@@ -60,12 +69,21 @@ def write_predictor(path: Path, fitted: Fitted, about: About) -> None:
         about: What is told of it.
 
     Raises:
-        NotPortableError: If it has parts that cannot be written.
+        NotPortableError: If it has parts that cannot be written, or would not be read again.
     """
     import skops.io
 
+    portable = fitted.portable()
     with replaced_when_complete(path) as temporary:
-        skops.io.dump(fitted.portable(), temporary, compression=zipfile.ZIP_DEFLATED, compresslevel=_FAST)
+        try:
+            skops.io.dump(portable, temporary, compression=zipfile.ZIP_DEFLATED, compresslevel=_FAST)
+            foreign = _foreign(skops.io.get_untrusted_types(file=temporary))
+        except OSError:
+            raise
+        except Exception as error:  # skops has no type for what it cannot write
+            raise NotPortableError(f"{type(fitted).__name__} cannot be written ({error})") from error
+        if foreign:
+            raise NotPortableError(f"{type(fitted).__name__} holds {', '.join(foreign)}, which is not written")
         with zipfile.ZipFile(temporary, "a") as archive:
             archive.writestr(_ABOUT, json.dumps(asdict(about), indent=1))
 
@@ -73,7 +91,9 @@ def write_predictor(path: Path, fitted: Fitted, about: About) -> None:
 def read_predictor(path: Path) -> tuple[Fitted, About]:
     """Read what `write_predictor` wrote.
 
-    Only predictors, features, estimators of scikit-learn and plain values are made from it.
+    Predictors, features, what is scikit-learn's and plain values are made from it, and nothing else. No module is
+    imported for that but those of this package and scikit-learn; a network inside names its classes in a config, as
+    an exported one does.
 
     Raises:
         ValueError: If it is damaged, or names something else, or was written with packages of other versions.
@@ -87,45 +107,51 @@ def read_predictor(path: Path) -> tuple[Fitted, About]:
         with zipfile.ZipFile(path) as archive:
             about = About(**json.loads(archive.read(_ABOUT)))
         named = skops.io.get_untrusted_types(file=path)
+    except UnpackedSizeError:
+        raise
     except Exception as error:  # damaged files fail in many ways: each means unreadable
         raise ValueError(
             f"{path} does not hold a predictor of this program, or is damaged ({type(error).__name__}: {error}): give "
             "a file that a flywheel or 'python -m matwheel.export' wrote"
         ) from error
-    foreign = [name for name in named if not _is_part_of_predictors(name)]
+    here = {name: version(name) for name in _PACKAGES}
+    written = f"It was written by {_listed(about.versions)}; here are {_listed(here)}"
+    foreign = _foreign(named)
     if foreign:
         raise ValueError(
-            f"{path} asks for {', '.join(foreign)}, which is no part of a predictor: do not trust the file"
+            f"{path} asks for {', '.join(foreign)}, which is no part of a predictor that is known here. A class of "
+            f"your own must be imported before: use matwheel.api. {written}. Else do not trust the file"
         )
     try:
         fitted: Any = skops.io.load(path, trusted=named)
     except Exception as error:  # whatever another version of scikit-learn makes of it
-        here = About.here(about.name, about.target, about.reduce_cells, TargetTransform()).versions
         raise ValueError(
-            f"{path} cannot be read with these packages ({type(error).__name__}: {error}). It was written by "
-            f"{_listed(about.versions)}; here are {_listed(here)}: install the versions that wrote it"
+            f"{path} cannot be read with these packages ({type(error).__name__}: {error}). {written}: install the "
+            "versions that wrote it"
         ) from error
     if not isinstance(fitted, Fitted):
         raise ValueError(f"{path} holds {type(fitted).__name__}, which is no predictor")
+    if here != about.versions:
+        log.warning("%s may predict other last digits, or worse. %s", path, written)
     return fitted, about
 
 
+def _foreign(named: Sequence[str]) -> list[str]:
+    """Those of the types that are no part of a predictor."""
+    return [name for name in named if not _is_part_of_predictors(name)]
+
+
 def _is_part_of_predictors(name: str) -> bool:
-    """Whether a class may be made, by its full name. Its module is imported, as is one that a config names."""
-    from sklearn.base import BaseEstimator
-    from sklearn.gaussian_process.kernels import Kernel
-    from sklearn.tree._tree import Tree
-
-    from matwheel.predictors.regressors import Regression
-
+    """Whether a type may be made, by its full name; modules of others are not imported to find out."""
     module, _, attribute = name.rpartition(".")
-    try:
-        found = getattr(importlib.import_module(module), attribute, None)
-    except ImportError:
+    package = module.partition(".")[0]
+    if package in ("matwheel", "sklearn"):
+        with contextlib.suppress(ImportError):
+            importlib.import_module(module)
+    found = getattr(sys.modules.get(module), attribute, None)
+    if not isinstance(found, type):
         return False
-    if name == "numpy.dtype":
-        return True
-    return isinstance(found, type) and issubclass(found, (Fitted, Features, Regression, BaseEstimator, Kernel, Tree))
+    return found is np.dtype or package == "sklearn" or issubclass(found, (Fitted, Features, Regression, BaseEstimator))
 
 
 def _listed(versions: Mapping[str, str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from matwheel.data.cells import niggli_reduce
@@ -24,7 +25,7 @@ class SavedPredictor:
 
     Attributes:
         fitted: Predicts.
-        transform: To the scale it learned on.
+        transform: To the scale on which intervals are made, that of its training as a rule.
         reduce_cells: Whether it was trained on Niggli-reduced cells.
         target: The property, where its file names it.
         validation: `prediction` and `target` of the validation rows of its training, by `id`; None where they were not
@@ -39,7 +40,7 @@ class SavedPredictor:
 
     @classmethod
     def load(cls, path: Path, config: Path | None = None) -> SavedPredictor:
-        """Read a predictor; nothing in its file is executed.
+        """Read a predictor; nothing in its file is executed, but files and configs name the classes to build.
 
         Args:
             path: Checkpoint of a run, exported weights, or the file of a predictor that is no network.
@@ -51,13 +52,12 @@ class SavedPredictor:
         """
         if path.suffix == FITTED_SUFFIX:
             fitted, about = read_predictor(path)
-            table = path.with_name(VALIDATION_PREDICTIONS)
             return cls(
                 fitted=fitted,
                 transform=TargetTransform.from_numbers(about.transform, about.numbers),
                 reduce_cells=about.reduce_cells,
                 target=about.target,
-                validation=_read_validation(table if table.is_file() else None),
+                validation=_read_validation(validation_predictions(path)),
             )
         trained = TrainedModel.load(path, PropertyPredictor, config)
         if not trained.model.transform.fitted:
@@ -76,7 +76,16 @@ class SavedPredictor:
         Args:
             table: n crystals with sane cells, see `structure_validity`.
         """
+        if not len(table):
+            return np.zeros(0)
         return self.fitted(niggli_reduce(table) if self.reduce_cells else table)
+
+
+def validation_predictions(path: Path) -> Path | None:
+    """Predictions of the validation rows beside a `.skops` file; None without them, or where they may be another's."""
+    table = path.with_name(VALIDATION_PREDICTIONS)
+    alone = [*path.parent.glob(f"*{FITTED_SUFFIX}")] == [path]
+    return table if table.is_file() and alone else None
 
 
 def _read_validation(path: Path | None) -> pd.DataFrame | None:

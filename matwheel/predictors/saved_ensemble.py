@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from matwheel.data.cells import niggli_reduce
 from matwheel.data.rows import LoadedTable
 from matwheel.metrics.calibration import Calibration
 from matwheel.models.trained import model_files
@@ -36,7 +37,7 @@ class PredictorEnsemble:
         """Read predictors; nothing in their files is executed.
 
         Args:
-            models: Checkpoints, exported models, or folders of several, see `model_files`.
+            models: Checkpoints, folders of stages or exported models, or folders of several, see `model_files`.
 
         Raises:
             ValueError: If one is not a predictor, or they predict different properties.
@@ -65,7 +66,8 @@ class PredictorEnsemble:
             ValueError: If there are too few validation rows for the interval.
         """
         table = crystals.table
-        values = np.stack([member.predict(table) for member in self.members])
+        reduced = niggli_reduce(table) if any(member.reduce_cells for member in self.members) else table
+        values = np.stack([m.fitted(reduced if m.reduce_cells else table) for m in self.members])
         frame = pd.DataFrame({"id": table.ids, "prediction": values.mean(axis=0)})
         if len(self.members) > 1:
             frame["spread"] = values.std(axis=0, ddof=1)
@@ -89,9 +91,16 @@ class PredictorEnsemble:
             )
             return None
         first = tables[0]
-        if not all(table["target"].sort_index().equals(first["target"].sort_index()) for table in tables):
+        if not all(_same_rows(table["target"], first["target"]) for table in tables):
             # A row that one member was validated on and another trained on would make the interval too narrow.
             log.warning("no interval: the models were not validated on the same rows; give models of the same split")
             return None
         predictions = np.stack([table["prediction"].reindex(first.index).to_numpy() for table in tables])
         return Calibration.fit(predictions, first["target"].to_numpy(), self.members[0].transform)
+
+
+def _same_rows(targets: pd.Series[float], others: pd.Series[float]) -> bool:
+    """Whether these are the same crystals; the targets of networks have been rounded to single precision."""
+    if set(targets.index) != set(others.index):
+        return False
+    return bool(np.allclose(targets, others.reindex(targets.index), rtol=1e-6, atol=0))

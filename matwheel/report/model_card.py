@@ -14,13 +14,13 @@ from matwheel.models.kernel_prior import KernelPrior
 from matwheel.models.latent_prior import LatentPrior
 from matwheel.models.predictor import TARGET
 from matwheel.models.run_config import RunConfig
-from matwheel.models.trained import TrainedModel
+from matwheel.models.trained import STAGE, TrainedModel
 from matwheel.predictors.predictor import Fitted
 from matwheel.predictors.predictor_file import About
+from matwheel.predictors.saved import validation_predictions
 from matwheel.writers import VALIDATION_PREDICTIONS
 
 CARD = "README.md"
-_STAGE = "stage.json"
 _ERRORS = ("mae", "rmse", "r2", "loss")  # figures worth showing, of all that a run logs
 
 _PREDICTOR_USE = """\
@@ -81,12 +81,12 @@ def card_of_fitted(path: Path, fitted: Fitted, about: About, config: RunConfig, 
     """
     facts = {
         "kind": f"{about.name}, a property predictor ({type(fitted).__name__})",
-        "intervals": _intervals(path.with_name(VALIDATION_PREDICTIONS).is_file()),
+        "intervals": _intervals(validation_predictions(path) is not None),
         "written by": ", ".join(f"{name} {number}" for name, number in about.versions.items()),
     }
     note = (
-        "The file can be read with the versions above, as a rule with others of scikit-learn near them. It makes "
-        "predictors, features and estimators of scikit-learn and nothing else; classes of your own are imported.\n"
+        "The file can be read with the versions above, as a rule with others near them. Nothing in it is executed. It "
+        "names classes to build, so use only files you trust.\n"
     )
     return _card(about.name, [about.target], False, facts, _figures(path, dict), note, config, folder)
 
@@ -149,7 +149,7 @@ def _intervals(calibrated: bool) -> str:
 
 def _figures(path: Path, logged: Callable[[], Mapping[str, str]]) -> str:
     """Metrics that were recorded beside the file of a model, by its stage of a flywheel or by its run."""
-    stage = path.parent / _STAGE
+    stage = path.parent / STAGE
     if stage.is_file():
         found = json.loads(stage.read_text(encoding="utf-8"))
         source, figures = f"stage `{found['name']}` of a flywheel", found["record"]["metrics"]
@@ -157,7 +157,7 @@ def _figures(path: Path, logged: Callable[[], Mapping[str, str]]) -> str:
         source, figures = "its run, at this checkpoint's epoch", logged()
     shown = [f"- {name}: {float(v):.4g}" for name, v in figures.items() if name.endswith(_ERRORS)]
     if not shown:
-        return "No figures were found beside the checkpoint."
+        return "No figures were found beside the model."
     return "\n".join([f"Recorded by {source}; errors are in the unit above.\n", *shown])
 
 

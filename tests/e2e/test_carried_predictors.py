@@ -10,9 +10,11 @@ import yaml
 
 from matwheel import api
 from matwheel.evaluate import main as evaluate
+from matwheel.export import export as export_model
 from matwheel.export import main as export
 from matwheel.fit import main as fit
 from matwheel.predict import main as predict
+from matwheel.sample import main as sample
 from tests.small_data import write_small_table
 from tests.test_cli import CONFIGS, SHORT, _args
 
@@ -112,6 +114,49 @@ def test_a_folder_of_several_gives_their_spread(run: Path, tmp_path: Path) -> No
     network = run / "stages" / "predictor-F" / "best.ckpt"
     found = _predicted(tmp_path / "all", crystals, "--model", network, "--interval", "0.5", out=tmp_path / "p.csv")
     assert list(found.columns) == ["prediction", "spread", "low", "high", "target"]
+
+
+def test_targets_in_single_precision_are_the_same_rows(run: Path, tmp_path: Path) -> None:
+    """Networks see them so, and leave them so."""
+    crystals, network = run.parents[1] / "small.xyz", tmp_path / "network"
+    export([str(run / "stages" / "predictor-F" / "best.ckpt"), "--out", str(network)])
+    table = pd.read_csv(network / "validation_predictions.csv")
+    table["target"] *= 1 + 1e-8
+    table.to_csv(network / "validation_predictions.csv", index=False)
+    trees = run / "stages" / "baseline-trees"
+    found = _predicted(network, crystals, "--model", trees, "--interval", "0.5", out=tmp_path / "p.csv")
+    assert "low" in found.columns
+    table["target"] *= 1.01
+    table.to_csv(network / "validation_predictions.csv", index=False)
+    found = _predicted(network, crystals, "--model", trees, "--interval", "0.5", out=tmp_path / "p.csv")
+    assert "low" not in found.columns
+
+
+def test_an_export_replaces_an_earlier_one_of_another_kind(run: Path, tmp_path: Path) -> None:
+    stages = run / "stages"
+    both = [stages / "predictor-F" / "best.ckpt", stages / "baseline-trees"]
+    for first, second in (both, both[::-1]):
+        for model in (first, second):
+            export([str(model), "--out", str(tmp_path / "mine")])
+        predicted = api.predict(tmp_path / "mine", run.parents[1] / "small.xyz")["prediction"]
+        expected = api.predict(second, run.parents[1] / "small.xyz")["prediction"]
+        np.testing.assert_allclose(predicted, expected, rtol=1e-6)
+    with pytest.raises(ValueError, match="holds the model itself"):
+        export_model(tmp_path / "mine", tmp_path / "mine")
+
+
+def test_stages_of_many_arms_are_no_model(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    crystals = str(run.parents[1] / "small.xyz")
+    for command, message in [
+        (lambda: predict([str(run / "stages"), crystals]), "holds no model"),
+        (
+            lambda: sample([str(run / "stages" / "baseline-trees"), "--values", "1"]),
+            "is a predictor that is no network",
+        ),
+    ]:
+        with pytest.raises(SystemExit):
+            command()
+        assert message in capsys.readouterr().err
 
 
 def test_the_config_of_a_run_may_be_named(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

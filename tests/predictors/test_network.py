@@ -11,7 +11,7 @@ from matwheel.flywheel.stages import FitSettings
 from matwheel.flywheel.trainers import StageTrainers
 from matwheel.models.predictor import PropertyPredictor
 from matwheel.nn.cgcnn import CGCNN
-from matwheel.predictors.network import FIT, NetworkPredictor
+from matwheel.predictors.network import FIT, NETWORK, NetworkPredictor
 from matwheel.predictors.predictor import Fitting, Labelled
 from tests.models.toys import toy_crystals
 
@@ -38,12 +38,12 @@ def test_it_learns_and_a_second_fit_reads_what_the_first_left(tmp_path: Path) ->
     predicted = fitted(validation.table)
     error = np.abs(predicted - validation.target).mean()
     assert error < 0.5 * np.abs(np.median(training.target) - validation.target).mean()
-    metrics = json.loads((tmp_path / FIT).read_text())
+    metrics = json.loads((tmp_path / NETWORK / FIT).read_text())
     assert metrics["best"] == pytest.approx(error, rel=1e-4)
     assert all(torch.equal(p, q) for p, q in zip(predictor.model.parameters(), before, strict=True))
 
     np.testing.assert_array_equal(predictor.fit(training, validation, context)(validation.table), predicted)
-    assert json.loads((tmp_path / FIT).read_text()) == metrics
+    assert json.loads((tmp_path / NETWORK / FIT).read_text()) == metrics
     np.testing.assert_allclose(fitted(validation.table.take([3, 1])), predicted[[3, 1]], rtol=1e-5)
 
 

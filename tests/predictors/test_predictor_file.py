@@ -1,23 +1,29 @@
 """Fitted predictors as files: the same predictions, and nothing else in them."""
 
-from dataclasses import dataclass
+import importlib
+import sys
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from inspect import isabstract
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pytest
 import skops.io
 import torch
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from matwheel.data.targets import TargetTransform
+from matwheel.files import WriteError
 from matwheel.models.trained import FITTED
-from matwheel.predictors.feature_predictor import FeaturePredictor
-from matwheel.predictors.features import Cell, Composition
+from matwheel.predictors.feature_predictor import FeaturePredictor, FeatureRegression
+from matwheel.predictors.features import Cell, Composition, Features
 from matwheel.predictors.graph_network import GraphNetwork
 from matwheel.predictors.median import Constant, Median
 from matwheel.predictors.predictor import Fitted, NotPortableError, Predictor
 from matwheel.predictors.predictor_file import About, read_predictor, write_predictor
-from matwheel.predictors.regressors import GaussianProcess, SupportVectors, Trees
+from matwheel.predictors.regressors import GaussianProcess, Regression, SupportVectors, Trees
 from matwheel.predictors.saved import SavedPredictor
 from matwheel.predictors.stack import Stack
 from tests.models.toys import toy_crystals
@@ -74,14 +80,6 @@ def test_cells_are_reduced_as_in_training(tmp_path: Path) -> None:
     np.testing.assert_allclose(one, other)
 
 
-class _Features:
-    """Would be written as features."""
-
-    @staticmethod
-    def portable() -> Cell:
-        return Cell()
-
-
 @dataclass(frozen=True)
 class _Mine(Fitted):
     """A predictor of a user's own."""
@@ -98,11 +96,95 @@ def test_a_class_of_ones_own_needs_nothing_else(tmp_path: Path) -> None:
     assert read_predictor(tmp_path / FITTED)[0](table).tolist() == (2.0 * table.num_atoms).tolist()
 
 
+class _Unchecked:
+    """Would be written as what it is not."""
+
+    def __init__(self, content: object) -> None:
+        self.content = content
+
+    def portable(self) -> object:
+        return self.content
+
+
+def _write_unchecked(path: Path, content: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As somebody would who means harm."""
+    with monkeypatch.context() as patch:
+        patch.setattr("matwheel.predictors.predictor_file._foreign", lambda named: [])
+        write_predictor(path, _Unchecked(content), _about())  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("content", [Fraction(1, 2), PurePosixPath("x"), np.load], ids=str)
-def test_what_is_no_part_of_a_predictor_is_never_made(content: object, tmp_path: Path) -> None:
-    write_predictor(tmp_path / FITTED, Constant(content), _about())  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"asks for .*, which is no part of a predictor: do not trust the file"):
+def test_what_is_no_part_of_a_predictor_is_neither_written_nor_made(
+    content: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / FITTED
+    with pytest.raises(NotPortableError, match=r"Constant holds .*, which is not written"):
+        write_predictor(path, Constant(content), _about())  # type: ignore[arg-type]
+    assert not path.exists()
+    _write_unchecked(path, Constant(content), monkeypatch)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"asks for .*, which is no part of a predictor that is known here"):
+        read_predictor(path)
+
+
+def test_what_cannot_be_written_is_told_apart_from_a_full_disk(tmp_path: Path) -> None:
+    with pytest.raises(NotPortableError, match="Constant cannot be written"):
+        write_predictor(tmp_path / FITTED, Constant(torch.zeros(1)), _about())  # type: ignore[arg-type]
+    with pytest.raises(WriteError):
+        write_predictor(Path("/dev/null") / FITTED, Constant(1.0), _about())
+
+
+def test_reading_imports_no_module_that_a_file_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    code = "from matwheel.predictors.predictor import Fitted\nclass Mine(Fitted):\n    __call__ = len\n"
+    (tmp_path / "of_ones_own.py").write_text(code)
+    own = importlib.import_module("of_ones_own")
+    write_predictor(tmp_path / FITTED, own.Mine(), _about())
+    monkeypatch.delitem(sys.modules, "of_ones_own")
+    with pytest.raises(ValueError, match=r"asks for of_ones_own.Mine.* must be imported before"):
         read_predictor(tmp_path / FITTED)
+    assert "of_ones_own" not in sys.modules
+    importlib.import_module("of_ones_own")
+    assert read_predictor(tmp_path / FITTED)[0](toy_crystals(3)) == 3
+
+
+def _kinds(base: type) -> list[type]:
+    return [kind for one in base.__subclasses__() for kind in (one, *_kinds(one))]
+
+
+@pytest.mark.parametrize(
+    "features",
+    [kind for kind in _kinds(Features) if kind.__module__.startswith("matwheel.predictors") and not isabstract(kind)],
+    ids=lambda kind: kind.__name__,
+)
+def test_features_of_the_package_can_be_written(features: type[Features], tmp_path: Path) -> None:
+    transform = _about()
+    regression = Regression(make_pipeline(StandardScaler()))
+    fitted = FeatureRegression((features(),), regression, "log", dict(transform.numbers))
+    write_predictor(tmp_path / FITTED, fitted, _about())
+    read, _ = read_predictor(tmp_path / FITTED)
+    assert isinstance(read, FeatureRegression)
+    assert vars(read.features[0]) == vars(features())
+
+
+def test_other_versions_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    about = replace(_about(), versions={"scikit-learn": "0.1"})
+    write_predictor(tmp_path / FITTED, Constant(1.0), about)
+    read_predictor(tmp_path / FITTED)
+    assert "may predict other last digits, or worse. It was written by scikit-learn 0.1; here are" in caplog.text
+
+
+def test_of_no_crystals_nothing_is_predicted(tmp_path: Path) -> None:
+    fitted, _ = _fit(TREES, tmp_path)
+    write_predictor(tmp_path / FITTED, fitted, _about())
+    assert SavedPredictor.load(tmp_path / FITTED).predict(toy_crystals(3).take([])).shape == (0,)
+
+
+def test_predictions_beside_several_files_belong_to_none(tmp_path: Path) -> None:
+    write_predictor(tmp_path / FITTED, Constant(1.0), _about())
+    (tmp_path / "validation_predictions.csv").write_text("id,prediction,target\na,1.0,2.0\n")
+    assert SavedPredictor.load(tmp_path / FITTED).validation is not None
+    write_predictor(tmp_path / "other.skops", Constant(2.0), _about())
+    assert SavedPredictor.load(tmp_path / FITTED).validation is None
 
 
 def test_what_cannot_be_read_is_a_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,7 +198,7 @@ def test_what_cannot_be_read_is_a_message(tmp_path: Path, monkeypatch: pytest.Mo
     skops.io.dump(Constant(1.0), path)  # by skops, but not by us
     with pytest.raises(ValueError, match="does not hold a predictor of this program"):
         read_predictor(path)
-    write_predictor(path, _Features(), _about())  # type: ignore[arg-type]
+    _write_unchecked(path, Cell(), monkeypatch)
     with pytest.raises(ValueError, match="holds Cell, which is no predictor"):
         read_predictor(path)
     write_predictor(path, Constant(1.0), _about())
