@@ -17,15 +17,19 @@ from sklearn.preprocessing import StandardScaler
 from matwheel.data.targets import TargetTransform
 from matwheel.files import WriteError
 from matwheel.models.trained import FITTED
+from matwheel.predictors.bonds import Bonds
 from matwheel.predictors.feature_predictor import FeaturePredictor, FeatureRegression
 from matwheel.predictors.features import Cell, Composition, Features
 from matwheel.predictors.graph_network import GraphNetwork
+from matwheel.predictors.layer_binding import LayerBinding
+from matwheel.predictors.layers import Layer
 from matwheel.predictors.median import Constant, Median
 from matwheel.predictors.predictor import Fitted, NotPortableError, Predictor
 from matwheel.predictors.predictor_file import About, read_predictor, write_predictor
 from matwheel.predictors.regressors import GaussianProcess, Regression, SupportVectors, Trees
 from matwheel.predictors.saved import SavedPredictor
 from matwheel.predictors.stack import Stack
+from matwheel.predictors.structure_features import Environments, PotentialFeatures, Symmetry, Voronoi
 from tests.models.toys import toy_crystals
 from tests.predictors.fitting import Given, context, labelled
 
@@ -113,7 +117,7 @@ def _write_unchecked(path: Path, content: object, monkeypatch: pytest.MonkeyPatc
         write_predictor(path, _Unchecked(content), _about())  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("content", [Fraction(1, 2), PurePosixPath("x"), np.load], ids=str)
+@pytest.mark.parametrize("content", [Fraction(1, 2), PurePosixPath("x"), np.load], ids=["number", "path", "function"])
 def test_what_is_no_part_of_a_predictor_is_neither_written_nor_made(
     content: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -147,15 +151,20 @@ def test_reading_imports_no_module_that_a_file_names(tmp_path: Path, monkeypatch
     assert read_predictor(tmp_path / FITTED)[0](toy_crystals(3)) == 3
 
 
-def _kinds(base: type) -> list[type]:
-    return [kind for one in base.__subclasses__() for kind in (one, *_kinds(one))]
+FEATURES = [Composition, Cell, Bonds, Layer, LayerBinding, Symmetry, Voronoi, Environments, PotentialFeatures]
 
 
-@pytest.mark.parametrize(
-    "features",
-    [kind for kind in _kinds(Features) if kind.__module__.startswith("matwheel.predictors") and not isabstract(kind)],
-    ids=lambda kind: kind.__name__,
-)
+def test_these_are_all_features_of_the_package() -> None:
+    """But for those that exist only inside a run."""
+
+    def kinds(base: type) -> set[type]:
+        return {kind for one in base.__subclasses__() for kind in (one, *kinds(one))}
+
+    found = {kind for kind in kinds(Features) if kind.__module__.startswith("matwheel.predictors")}
+    assert {kind for kind in found if not isabstract(kind)} == set(FEATURES)
+
+
+@pytest.mark.parametrize("features", FEATURES, ids=lambda kind: kind.__name__)
 def test_features_of_the_package_can_be_written(features: type[Features], tmp_path: Path) -> None:
     transform = _about()
     regression = Regression(make_pipeline(StandardScaler()))
