@@ -53,7 +53,7 @@ def _fit_options(rest: str) -> list[str]:
         data = "--data.crystals" if "prior" in configs else "--data"
         options += [f"{data}.dataset", FEW, f"{data}.target", "poly_total"]
     for name in set(configs) & set(_WHEELS):
-        small = {"baselines": "[dummy]", "synthetic_ratio": "0.5", **_WHEELS[name]}
+        small = {"baselines": "[dummy,trees]", "synthetic_ratio": "0.5", **_WHEELS[name]}
         for option, value in small.items():
             if not _replaces(rest, option):
                 options += [f"--trainer.callbacks.{option}", str(value)]
