@@ -5,6 +5,7 @@ Every function writes into the folder it is given and returns numbers for the le
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -108,8 +109,8 @@ def train_generator(
     folder: Path,
     trainers: StageTrainers,
 ) -> dict[str, float]:
-    """Train the conditional autoencoder on the real training crystals; leaves `best.ckpt`."""
-    data = data.with_training()
+    """Train the conditional autoencoder on the training set of the data; leaves `best.ckpt`."""
+    data = copy.copy(data)
     data.batch_size = settings.batch_size
     return _fit(generator, data, settings, seed, folder, trainers, "generator")
 
@@ -123,7 +124,7 @@ def train_prior(
     trainers: StageTrainers,
 ) -> dict[str, float]:
     """Train the latent prior of a trained autoencoder; leaves `best.ckpt`, which holds the whole generator."""
-    latents = LatentDataModule(data.with_training(), settings.batch_size)
+    latents = LatentDataModule(copy.copy(data), settings.batch_size)
     if not prior.trains:
         return _take_latents(prior, latents, folder, trainers)
     return _fit(prior, latents, settings, seed, folder, trainers, "prior")

@@ -1,6 +1,7 @@
 """The semi-supervised scenario: labels, arms, and that hidden labels stay hidden."""
 
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import numpy as np
@@ -9,10 +10,14 @@ import pytest
 import torch
 from ase.io import read, write
 
+from matwheel.checkpoint_file import read_checkpoint
 from matwheel.data.crystal import CrystalTable
 from matwheel.data.module import CrystalDataModule
 from matwheel.flywheel.labels import ConditionLabels, MeanLabels, ModelLabels
 from matwheel.flywheel.results import read_results
+from matwheel.flywheel.trainers import StageTrainers
+from matwheel.models.kernel_prior import KernelPrior
+from matwheel.models.latents import LatentDataModule
 from matwheel.models.predictor import PropertyPredictor
 from matwheel.nn.cgcnn import CGCNN
 from tests.e2e.toy_wheel import attempts, changed, ledger, spin, toy_data
@@ -70,6 +75,38 @@ def test_arms(finished: Path) -> None:
         "S+G_S": (12, n[""], 1),
     }
     assert {row.scenario for row in rows.values()} == {"semi"}
+
+
+def test_the_generator_learns_from_all_structures(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not from the labelled ones alone: that is what pseudo-labels are for."""
+    seen: dict[str, CrystalTable] = {}
+    original = StageTrainers.fit
+
+    def noted(
+        self: StageTrainers, model: L.LightningModule, data: Any, folder: Path, *args: Any, **options: Any
+    ) -> Any:
+        metrics = original(self, model, data, folder, *args, **options)
+        crystals = data.crystals if isinstance(data, LatentDataModule) else data
+        seen[folder.name.partition(".")[0]] = crystals.training_table
+        return metrics
+
+    monkeypatch.setattr(StageTrainers, "fit", noted)
+    spin(tmp_path, table, labelled_fraction=0.5, arms=("S", "G_S", "S+G_true"), baselines=())
+    data = _rows(table)
+    assert data.split_rows is not None
+    training = data.table.take(data.split_rows.train)
+    labels = pd.read_parquet(tmp_path / "stages" / "pseudo-labels" / "labels.parquet")
+    assert len(seen["predictor-S"]) == 12
+    for end, expected in (("", labels["label"].to_numpy()), ("-true", training.properties["poly_total"])):
+        for stage in ("generator", "prior"):
+            assert seen[f"{stage}{end}"].ids.tolist() == training.ids.tolist()
+            np.testing.assert_array_equal(seen[f"{stage}{end}"].properties["poly_total"], expected)
+
+
+def test_a_prior_without_training_holds_all_structures(table: Path, tmp_path: Path) -> None:
+    spin(tmp_path, table, labelled_fraction=0.5, arms=("S", "G_S"), baselines=(), prior=KernelPrior)
+    state = read_checkpoint(tmp_path / "stages" / "prior" / "best.ckpt")["state_dict"]
+    assert len(state["density.latents"]) == 24
 
 
 def test_all_structures_get_the_mean_label_of_the_teachers(finished: Path, table: Path) -> None:
