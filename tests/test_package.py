@@ -40,4 +40,4 @@ def test_the_main_job_runs_from_the_wheel(site: Path, tmp_path: Path) -> None:
     command = shortened("python -m matwheel.fit fit -c flywheel/full.yaml")
     subprocess.run(["bash", "-euc", command], check=True, **shell)
     results = pd.read_csv(tmp_path / "runs" / "mp_poly_total-flywheel" / "results.csv")
-    assert results["arm"].tolist() == ["dummy", "F", "F x k", "G_F", "F+G_F"]
+    assert results["arm"].tolist() == ["dummy", "trees", "F", "F x k", "G_F", "F+G_F"]
