@@ -19,6 +19,7 @@ from matwheel.data.crystal import CrystalTable
 from matwheel.data.graphs import CrystalGraphs
 from matwheel.data.module import CrystalDataModule
 from matwheel.data.splits import FileSplit
+from matwheel.flywheel.fingerprint import data_fingerprint, describe
 from matwheel.flywheel.ledger import Ledger
 from matwheel.flywheel.processes import SINGLE_PROCESS
 from matwheel.flywheel.results import read_results
@@ -57,12 +58,13 @@ class Judges:
         self.data.setup("fit")
         with Ledger(folder, SINGLE_PROCESS) as ledger:
             run = Run(ledger, StageTrainers(), seed=0)
-            stages = [run.stage(f"judge-{n}", self._fit(run), {}, {}, purpose=f"judge {n}") for n in range(JUDGES)]
+            seed_all(0)
+            given = {"model": describe(_predictor())}, {"data": data_fingerprint(self.data)}
+            stages = [run.stage(f"judge-{n}", self._fit(run), *given, purpose=f"judge {n}") for n in range(JUDGES)]
         self.checkpoints = [stage.folder / BEST for stage in stages]
 
     def _fit(self, run: Run) -> Work:
         def work(folder: Path, seed: int) -> dict[str, float]:
-            seed_all(seed)
             average = [WeightAverage(0.99)]
             return run.trainers.fit(
                 _predictor(), self.data, folder, "judge", seed, "val/mae", callbacks=average, max_epochs=30

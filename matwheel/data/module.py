@@ -35,7 +35,7 @@ class TrainingStatistics:
     """What models may learn about the data before training: the current training set and nothing else.
 
     Attributes:
-        target: [n] float64, user's units.
+        target: [m] float64, user's units, of the m of n crystals that have a weight in the loss.
         conditions: [n, C] float64, user's units.
         num_atoms: [n] int64.
         lattices: [n, 3, 3] float64, A.
@@ -225,7 +225,7 @@ class CrystalDataModule(L.LightningDataModule):
         if not len(table):
             raise ValueError("the training set is empty: lower the validation and test fractions, or give more rows")
         return TrainingStatistics(
-            target=torch.from_numpy(table.properties[self.target]),
+            target=torch.from_numpy(table.properties[self.target][self.training_weight > 0]),
             conditions=torch.from_numpy(np.stack([table.properties[name] for name in self.conditions], 1)),
             num_atoms=torch.from_numpy(table.num_atoms),
             lattices=torch.from_numpy(table.lattices),

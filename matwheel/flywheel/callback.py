@@ -133,8 +133,10 @@ class Flywheel(Callback):
             raise ValueError("there is no generator to continue: a source makes the crystals")
         if source is not None and reuse:
             raise ValueError("there is no generator to reuse: a source makes the crystals")
-        if synthetic_ratio <= 0:
-            raise ValueError(f"synthetic_ratio must be positive, not {synthetic_ratio}")
+        if min(synthetic_ratio, synthetic_weight) <= 0:
+            raise ValueError(
+                f"synthetic_ratio ({synthetic_ratio}) and synthetic_weight ({synthetic_weight}) must be positive"
+            )
         if arms is not None and not arms:
             raise ValueError("the flywheel needs at least one arm to train")
         if min(rounds, num_teachers, 1 if patience is None else patience) < 1:

@@ -8,12 +8,13 @@ import hashlib
 import json
 from collections.abc import Mapping
 from enum import Enum
-from pathlib import PurePath
-from types import FunctionType, MethodType
+from pathlib import Path, PurePath
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from lightning.pytorch.core.mixins.hparams_mixin import HyperparametersMixin
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
@@ -25,8 +26,9 @@ Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 def describe(obj: Any, skip: tuple[str, ...] = ()) -> Json:
     """What an object is, as JSON: classes, settings and a hash of every tensor.
 
-    Modules are described by class, public attributes, children and the values of parameters and buffers; other objects
-    by class and all attributes; functions by name and what they close over. Two objects built alike have equal
+    Modules are described by class, public attributes, hyperparameters, children and the values of parameters and
+    buffers; other objects by class and all attributes; functions by name and what they close over, those without a name
+    by their code; files by their content. Two objects built alike have equal
     descriptions in any process; a different setting or weight anywhere inside gives a different one.
 
     Args:
@@ -61,9 +63,11 @@ def _describe(obj: Any, skip: frozenset[str], parents: tuple[int, ...]) -> Json:
         return obj.value if isinstance(obj, Enum) else obj
     if isinstance(obj, Enum):
         return str(obj.value)
+    if isinstance(obj, Path) and obj.is_file():
+        return {"file": hashlib.sha256(obj.read_bytes()).hexdigest()}
     if isinstance(obj, PurePath | torch.dtype | torch.device):
         return str(obj)
-    if isinstance(obj, type):
+    if isinstance(obj, type | BuiltinFunctionType):
         return _name(obj)
     if isinstance(obj, Tensor | np.ndarray | np.generic):
         return _describe_array(obj)
@@ -74,7 +78,7 @@ def _describe(obj: Any, skip: frozenset[str], parents: tuple[int, ...]) -> Json:
         return {str(key): _describe(value, skip, parents) for key, value in obj.items() if str(key) not in skip}
     if isinstance(obj, set | frozenset):
         return sorted((_describe(value, skip, parents) for value in obj), key=lambda value: json.dumps(value))
-    if isinstance(obj, list | tuple):
+    if isinstance(obj, list | tuple | range):
         return [_describe(value, skip, parents) for value in obj]
     if isinstance(obj, functools.partial):
         return {"partial": [_describe(part, skip, parents) for part in (obj.func, obj.args, obj.keywords)]}
@@ -82,7 +86,8 @@ def _describe(obj: Any, skip: frozenset[str], parents: tuple[int, ...]) -> Json:
         return {"method": obj.__func__.__qualname__, "of": _describe(obj.__self__, skip, parents)}
     if isinstance(obj, FunctionType):
         closure = [_describe(cell.cell_contents, skip, parents) for cell in obj.__closure__ or ()]
-        return {"function": _name(obj), "closure": closure}
+        code = _describe_code(obj.__code__) if obj.__name__ == "<lambda>" else None
+        return {"function": _name(obj), "closure": closure, "code": code}
     return {"class": _name(type(obj)), **_attributes(obj, skip, parents)}
 
 
@@ -91,6 +96,8 @@ def _attributes(obj: Any, skip: frozenset[str], parents: tuple[int, ...]) -> dic
         # Private attributes of modules are the machinery of torch and Lightning.
         names = [name for name in vars(obj) if not name.startswith("_") and name != "training"]
         values = {name: vars(obj)[name] for name in names}
+        if isinstance(obj, HyperparametersMixin):
+            values["hyperparameters"] = dict(obj.hparams)
         values |= dict(obj.named_children())
         values |= dict(obj.named_parameters(recurse=False)) | dict(obj.named_buffers(recurse=False))
     elif dataclasses.is_dataclass(obj):
@@ -98,6 +105,11 @@ def _attributes(obj: Any, skip: frozenset[str], parents: tuple[int, ...]) -> dic
     else:
         values = getattr(obj, "__dict__", {})
     return {name: _describe(value, skip, parents) for name, value in sorted(values.items()) if name not in skip}
+
+
+def _describe_code(code: CodeType) -> Json:
+    constants = [_describe_code(one) if isinstance(one, CodeType) else repr(one) for one in code.co_consts]
+    return [code.co_code.hex(), list(code.co_names), constants]
 
 
 def _describe_array(array: Tensor | np.ndarray | np.generic) -> Json:
@@ -111,5 +123,5 @@ def _describe_array(array: Tensor | np.ndarray | np.generic) -> Json:
     }
 
 
-def _name(obj: type | FunctionType) -> str:
+def _name(obj: type | FunctionType | BuiltinFunctionType) -> str:
     return f"{obj.__module__}.{obj.__qualname__}"

@@ -127,13 +127,14 @@ _PURPOSE = "predictor"
 
 def fit(predictor: Predictor, data: CrystalDataModule, context: Fitting) -> Fitted:
     """Fit a predictor to the training set of a data module, with its validation rows for choices."""
-    training, validation = data.training_table, data.table.take(data.val_rows)
-    weight = data.training_weight
-    return predictor.fit(
-        Labelled(training, training.properties[data.target], weight),
-        Labelled(validation, validation.properties[data.target], np.ones(len(validation))),
-        context,
-    )
+    training = data.training_table
+    labelled = Labelled(training, training.properties[data.target], data.training_weight)
+    return predictor.fit(labelled, _validation(data), context)
+
+
+def _validation(data: CrystalDataModule) -> Labelled:
+    table = data.table.take(data.val_rows)
+    return Labelled(table, table.properties[data.target], np.ones(len(table)))
 
 
 def evaluate(predictor: Predictor, fitted: Fitted, data: CrystalDataModule, folder: Path | None) -> dict[str, float]:
@@ -145,8 +146,12 @@ def evaluate(predictor: Predictor, fitted: Fitted, data: CrystalDataModule, fold
         data: What it was fitted to, with the rows.
         folder: Where to leave its predictions of both and, where it can be written, itself; None for nowhere.
     """
-    tables = {PREDICTIONS: data.table.take(data.test_rows), VALIDATION_PREDICTIONS: data.table.take(data.val_rows)}
-    predicted = {name: fitted(table) for name, table in tables.items()}
+    validation = _validation(data)
+    tables = {PREDICTIONS: data.table.take(data.test_rows), VALIDATION_PREDICTIONS: validation.table}
+    predicted = {
+        PREDICTIONS: fitted(tables[PREDICTIONS]),
+        VALIDATION_PREDICTIONS: predictor.held_out(fitted, validation),
+    }
     if folder is not None:
         for name, table in tables.items():
             columns = {"id": table.ids, "prediction": predicted[name], "target": table.properties[data.target]}

@@ -118,17 +118,18 @@ class Generation(ABC):
     @cached_property
     def crystals(self) -> StageResult:
         """Those that passed the filter, after those that are kept."""
-        samples, kept, filter = self.samples, self.kept, self.settings.filter
+        samples, kept, filter, reduce_cells = self.samples, self.kept, self.settings.filter, self.data.reduce_cells
 
         def work(folder: Path, seed: int) -> dict[str, float]:
             made = CrystalTable.load(samples.folder / SAMPLES)
             earlier = kept.table if kept is not None else None
-            return filter_crystals(filter, made, self.data.training_table, folder, earlier)
+            return filter_crystals(filter, made, self.data.training_table, folder, earlier, reduce_cells)
 
         inputs = {"data": self.data_key, "samples": samples.key}
         if kept is not None:
             inputs["kept"] = kept.crystals.key
-        return self._stage("crystals", work, describe(filter, skip=_NOT_OF_FILTER), inputs, alone=True)
+        config: Json = {"filter": describe(filter, skip=_NOT_OF_FILTER), "reduce_cells": reduce_cells}
+        return self._stage("crystals", work, config, inputs, alone=True)
 
     @property
     def table(self) -> CrystalTable:
@@ -241,6 +242,7 @@ class LearnedGeneration(Generation):
             model = copy.deepcopy(recipe.generator)
             if start is not None:
                 load_weights(model, start.folder / BEST)
+                model.start = None  # pre-training or the round before has begun with it
             return train_generator(model, self.data, recipe.generator_fit, seed, folder, self.run.trainers)
 
         config: Json = {"model": describe(recipe.generator), "fit": describe(recipe.generator_fit)}

@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 LEDGER = "ledger.json"
 STAGES = "stages"
 """Folder with a folder for each stage."""
+RESULTS_REVISION = 2
+"""Raised when the same settings give other results than before: no stage of an older revision counts as finished."""
 _DONE = "stage.json"
 """Written into the folder of a stage when all its work is done: its record."""
 _REPLACED = ".partial-replaced"
@@ -46,7 +48,7 @@ class StageRecord:
 
     Attributes:
         status: `running` also if the process was killed.
-        key: Hash of all that determines the result: name, config, inputs, seed.
+        key: Hash of all that determines the result: name, config, inputs, seed, `RESULTS_REVISION`.
         config_hash: Hash of the stage's own settings.
         inputs: Key of each stage (or hash of the data) that this one was computed from.
         seed: Seed of the stage.
@@ -225,7 +227,8 @@ class Ledger:
     @staticmethod
     def _hashes(name: str, config: Json, inputs: Mapping[str, str], seed: int) -> tuple[str, str]:
         config_hash = fingerprint(config)
-        return config_hash, fingerprint({"name": name, "config": config_hash, "inputs": dict(inputs), "seed": seed})
+        given: dict[str, Json] = {"name": name, "config": config_hash, "inputs": dict(inputs), "seed": seed}
+        return config_hash, fingerprint({"revision": RESULTS_REVISION, **given})
 
     def _record(self, name: str, record: StageRecord) -> None:
         self.stages[name] = record

@@ -39,6 +39,10 @@ def recipe_of(trainer: L.Trainer, wheel: Callback) -> PredictorRecipe:
     checkpoint = trainer.checkpoint_callback
     if not isinstance(checkpoint, ModelCheckpoint):
         raise ValueError("the flywheel evaluates the best checkpoint: add a ModelCheckpoint with a monitor")
+    if options.overfit_batches or trainer.val_check_interval != 1.0:
+        raise ValueError(
+            "the flywheel validates after whole epochs of all batches: leave out val_check_interval and overfit_batches"
+        )
     names = (
         "max_epochs",
         "min_epochs",

@@ -9,7 +9,7 @@ from pathlib import Path
 from matwheel.flywheel.filters import NoCrystalLeftError
 from matwheel.flywheel.fingerprint import Json
 from matwheel.flywheel.ledger import Ledger, StageResult, derive_seed
-from matwheel.flywheel.trainers import StageTrainers
+from matwheel.flywheel.trainers import StageTrainers, seed_all
 
 Work = Callable[[Path, int], Mapping[str, float]]
 """What a stage does: folder to write into and seed in, metrics out."""
@@ -49,6 +49,9 @@ class Run:
     ) -> StageResult:
         """Run a stage unless it was finished before (see `Ledger.run`).
 
+        Global generators of random numbers are seeded before the work, so that it does not matter which stages this
+        process has run before.
+
         Args:
             name: Name of the stage.
             work: What it does.
@@ -58,8 +61,11 @@ class Run:
             alone: Whether the first process does the work without the others.
         """
         seed = self.seed_for(purpose if purpose is not None else name)
+        # What the first process does alone, it does without a trainer.
+        determining: Json = config if alone else {"settings": config, "precision": self.trainers.precision}
 
         def seeded(folder: Path) -> Mapping[str, float]:
+            seed_all(seed)
             if not alone:
                 return work(folder, seed)
             useless: NoCrystalLeftError | None = None
@@ -75,7 +81,7 @@ class Run:
             return metrics
 
         with self.trainers.tracker.stage(name, config, inputs, seed) as track:
-            result = self.ledger.run(name, seeded, config, inputs, seed)
+            result = self.ledger.run(name, seeded, determining, inputs, seed)
             result = replace(result, metrics=self.ledger.processes.broadcast(dict(result.metrics)))
             track(result)
         return result

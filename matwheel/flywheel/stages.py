@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from math import isnan
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +19,7 @@ import pandas as pd
 from lightning.pytorch.callbacks import Callback
 from numpy.typing import NDArray
 
+from matwheel.data.cells import niggli_reduce
 from matwheel.data.conditions import ConditionDataModule
 from matwheel.data.crystal import CrystalTable, FloatArray, IntArray
 from matwheel.data.module import CrystalDataModule
@@ -238,7 +239,12 @@ def _sample_metrics(samples: CrystalTable) -> dict[str, float]:
 
 
 def filter_crystals(
-    filter: Filter, samples: CrystalTable, training: CrystalTable, folder: Path, kept: CrystalTable | None = None
+    filter: Filter,
+    samples: CrystalTable,
+    training: CrystalTable,
+    folder: Path,
+    kept: CrystalTable | None = None,
+    reduce_cells: bool = False,
 ) -> dict[str, float]:
     """Keep the samples worth training on; leaves `crystals.npz` and, with every step's numbers, `filter.json`.
 
@@ -248,12 +254,16 @@ def filter_crystals(
         training: Crystals the generator was trained on.
         folder: Where to write.
         kept: Crystals of earlier rounds, which are kept before the new ones and not taken a second time.
+        reduce_cells: Describe the samples that are kept in Niggli-reduced cells, for features that depend on the cell.
 
     Raises:
         NoCrystalLeftError: If none of the samples is.
     """
     known = training if kept is None else CrystalTable.concatenate([training, kept])
-    return write_filtered(folder, filter.apply(samples, known), kept)
+    result = filter.apply(samples, known)
+    if reduce_cells:
+        result = replace(result, crystals=niggli_reduce(result.crystals))
+    return write_filtered(folder, result, kept)
 
 
 def write_filtered(folder: Path, result: FilterResult, kept: CrystalTable | None = None) -> dict[str, float]:

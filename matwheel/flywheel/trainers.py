@@ -86,6 +86,11 @@ class StageTrainers:
         self.outer = outer
         self.tracker = Tracker(outer)
 
+    @property
+    def precision(self) -> str:
+        """That of every stage, as Lightning names it."""
+        return str(self.outer.precision) if self.outer is not None else "32-true"
+
     @contextmanager
     def trainer(
         self, folder: Path | None, stage: str, callbacks: Sequence[Callback] = (), **options: Any

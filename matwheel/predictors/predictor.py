@@ -107,3 +107,10 @@ class Predictor(ABC):
             validation: For choices only, such as when to stop or which of several settings is best.
             context: Seed, folder, hardware.
         """
+
+    def held_out(self, fitted: Fitted, validation: Labelled) -> FloatArray:
+        """[n], what a fit says of its n validation rows, for their error and for intervals.
+
+        A predictor that fits numbers to validation rows must say here what it would say without having seen them.
+        """
+        return fitted(validation.table)

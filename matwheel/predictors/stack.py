@@ -16,6 +16,7 @@ from matwheel.predictors.predictor import Fitted, Fitting, Labelled, Predictor
 WEIGHTS = "weights.json"
 """Weight of each part by name, in the folder of the fit."""
 _RESAMPLES = 100
+_FOLDS = 5
 
 
 class Stack(Predictor):
@@ -44,6 +45,19 @@ class Stack(Predictor):
             by_name = {part.name: float(weight) for part, weight in zip(self.parts, weights, strict=True)}
             write_text_atomically(context.folder / WEIGHTS, json.dumps(by_name, indent=1))
         return Combination(tuple(context.parts), weights)
+
+    def held_out(self, fitted: Fitted, validation: Labelled) -> FloatArray:
+        """See `Predictor`: each fold of the rows with the weights that the others decide."""
+        assert isinstance(fitted, Combination)
+        predicted, n = np.stack([part(validation.table) for part in fitted.parts]), len(validation.target)
+        if n < _FOLDS:
+            return fitted.weights @ predicted
+        fold = np.random.default_rng(0).permutation(n) % _FOLDS
+        combined = np.empty(n)
+        for one in range(_FOLDS):
+            rest, rows = np.flatnonzero(fold != one), np.flatnonzero(fold == one)
+            combined[rows] = convex_weights(predicted[:, rest], validation.target[rest], one) @ predicted[:, rows]
+        return combined
 
 
 def convex_weights(predicted: FloatArray, target: FloatArray, seed: int) -> FloatArray:

@@ -16,19 +16,21 @@ from matwheel.data.crystal import Crystal, CrystalTable, FloatArray
 from matwheel.data.graphs import default_cache_dir
 from matwheel.data.unpacking import check_archive
 from matwheel.files import replaced_when_complete
-from matwheel.metrics.pool import TIME_OUT, Pool
+from matwheel.metrics.pool import CRASH, TIME_OUT, Pool
 from matwheel.predictors.features import Features
 
 log = logging.getLogger(__name__)
 
 _FORMAT_VERSION = 1
+_OF_THE_MACHINE = (TIME_OUT, CRASH)
+"""Failures that may not be the crystal's fault: slow processors, too little memory."""
 
 
 class StoredFeatures(Features):
     """Features that are computed once per crystal, whatever table it is in.
 
-    A crystal that they cannot be computed for has NaN, and so has one that takes longer than a minute; that is tried
-    again the next time.
+    A crystal that they cannot be computed for has NaN, and so has one that takes longer than a minute or ends its
+    process; those two are tried again the next time.
 
     Attributes:
         packages: The packages whose versions decide the values.
@@ -57,7 +59,7 @@ class StoredFeatures(Features):
             failures = [one.failure for one in outcomes.values() if one.value is None]
             if failures:
                 log.warning("%d crystals have no features %s, such as: %s", len(failures), kind, failures[0])
-            store.add(values, {key for key, one in outcomes.items() if one.failure != TIME_OUT})
+            store.add(values, {key for key, one in outcomes.items() if one.failure not in _OF_THE_MACHINE})
         return np.array([store[key] for key in keys]).reshape(len(table), len(self.names))
 
     def _folder(self) -> Path:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from matwheel.files import RUNS, write_text_atomically
+from matwheel.flywheel.ledger import RESULTS_REVISION
 from matwheel.flywheel.results import read_results
 from matwheel.studies.command import Command, Finished
-from matwheel.studies.grid import Cell
+from matwheel.studies.grid import Cell, Option
 
 LOG = "log.txt"
 _DONE = "cell.json"
@@ -73,9 +75,16 @@ class CellRun:
         return [{**labels, **asdict(row), **labels, **sizes} for row in read_results(self.folder / _RESULTS)]
 
     def _identity(self) -> str:
-        """What decides its results, the content of configs rather than their names."""
-        configs = [hashlib.sha256(path.read_bytes()).hexdigest() for path in self.cell.settings.configs]
-        content = {"cell": dict(self.cell.labels), "configs": configs, "options": self.cell.settings.options}
+        """What decides its results, the content of configs and of files that options name rather than their names."""
+        settings = self.cell.settings
+        named = {text: Path(text) for _, option in settings.options for text in _texts(option)}
+        content = {
+            "revision": RESULTS_REVISION,
+            "cell": dict(self.cell.labels),
+            "configs": [_hash(path) for path in settings.configs],
+            "options": settings.options,
+            "files": {text: _hash(path) for text, path in named.items() if _is_file(path)},
+        }
         return json.dumps(content, indent=1)
 
     def _split_sizes(self) -> dict[str, int]:
@@ -85,3 +94,23 @@ class CellRun:
             raise ValueError(f"{self.folder} has no version_K/split.json: leave the folder of the CSVLogger as it is")
         parts = json.loads(records[-1].read_text(encoding="utf-8"))
         return {"train_rows": len(parts["train"]), "test_rows": len(parts["test"])}
+
+
+def _texts(option: Option) -> Iterator[str]:
+    """Every text in the value of an option."""
+    if isinstance(option, str):
+        yield option
+    elif isinstance(option, list | dict):
+        for part in option.values() if isinstance(option, dict) else option:
+            yield from _texts(part)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # an option's value that cannot be a name, being too long or with a null character
+        return False
+
+
+def _hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 import pandas as pd
@@ -17,12 +18,15 @@ REPLICATES = ("split", "seed")
 """Axes over which is averaged."""
 _Model = tuple[str, str, int]
 """Predictor, arm and round."""
+_Errors = Mapping[str, Mapping[int, float]]
+"""Test errors by split, then by seed."""
 
 
 def statistics(results: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
     """Summarise the results of a study over its splits.
 
-    Seeds of the same split are no independent evidence: their errors are averaged first.
+    Seeds of the same split are no independent evidence: their errors are averaged first, and for a difference those of
+    the seeds that both arms have.
 
     Args:
         results: Table of a study, a row per model with the columns of `ResultRow`, those of the axes, and `train_rows`
@@ -42,11 +46,11 @@ def statistics(results: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
     for _, group in results.groupby(names, sort=False):
         same = {name: group[name].iloc[0] for name in names}
         overlap = float((group["test_rows"] / group["train_rows"]).mean())
-        errors = _errors_by_split(group)
+        errors = _errors(group)
         own = next((predictor for predictor, arm, round in errors if not is_reference(arm, round)), "")
         real = next((arm for arm in REFERENCES if (own, arm, 0) in errors), "")
         for (predictor, arm, round), found in errors.items():
-            values = pd.Series(found)
+            values = pd.Series({split: fmean(of_seeds.values()) for split, of_seeds in found.items()})
             row = {"arm": arm, "predictor": predictor, "round": round, "splits": len(found)}
             row |= {"test_mae": values.mean(), "test_mae_std": values.std()}
             by = own if is_reference(arm, round) else predictor
@@ -58,22 +62,22 @@ def statistics(results: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _errors_by_split(group: pd.DataFrame) -> dict[_Model, dict[str, float]]:
-    """Test errors by model, then by split."""
-    errors: dict[_Model, dict[str, float]] = {}
-    means = group.groupby(["predictor", "arm", "round", "split"], sort=False)["test_mae"].mean().reset_index()
-    for predictor, arm, round, split, error in means.itertuples(index=False):
-        errors.setdefault((predictor, arm, round), {})[split] = error
+def _errors(group: pd.DataFrame) -> dict[_Model, dict[str, dict[int, float]]]:
+    """Test errors of each model."""
+    errors: dict[_Model, dict[str, dict[int, float]]] = {}
+    columns = ["predictor", "arm", "round", "split", "seed", "test_mae"]
+    for predictor, arm, round, split, seed, error in group[columns].itertuples(index=False):
+        errors.setdefault((predictor, arm, round), {}).setdefault(split, {})[seed] = error
     return errors
 
 
-def _difference(
-    name: str, errors: Mapping[str, float], reference: Mapping[str, float], overlap: float
-) -> dict[str, float]:
-    """Columns of the paired difference of two models over the splits that both have."""
+def _difference(name: str, errors: _Errors, reference: _Errors, overlap: float) -> dict[str, float]:
+    """Columns of the paired difference of two models over the splits that both have, each by the seeds of both."""
     columns = [name, *(f"{name}_{part}" for part in ("low", "high", "p", "wins", "n"))]
-    splits = [split for split in errors if split in reference]
-    if not splits:
+    pairs = [(errors[split], reference[split]) for split in errors if split in reference]
+    shared = [(one, other, one.keys() & other.keys()) for one, other in pairs]
+    means = [(fmean(one[s] for s in seeds), fmean(other[s] for s in seeds)) for one, other, seeds in shared if seeds]
+    if not means:
         return dict.fromkeys(columns, math.nan)
-    found = paired([errors[split] for split in splits], [reference[split] for split in splits], overlap)
+    found = paired([one for one, _ in means], [other for _, other in means], overlap)
     return dict(zip(columns, (found.mean, found.low, found.high, found.p, found.wins, found.n), strict=True))

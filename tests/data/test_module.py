@@ -68,6 +68,8 @@ def test_synthetic_crystals_join_the_training_set_only(module):
     assert mixed.training_weight.tolist() == [1.0] * 10 + [0.5] * 3  # in the order of the training table
     assert rows_of(mixed.val_dataloader()) == module.val_rows.tolist()
     assert float(mixed.training_statistics().target.max()) == 300
+    ignored = module.with_training(synthetic=synthetic, synthetic_weight=0.0)
+    assert ignored.training_statistics().target.tolist() == module.training_statistics().target.tolist()
     # The module it came from is unchanged.
     assert len(module.train_rows) == 10
 

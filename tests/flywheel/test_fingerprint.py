@@ -3,7 +3,9 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
+import lightning as L
 import numpy as np
 import pytest
 import torch
@@ -96,3 +98,32 @@ def test_same_in_another_process() -> None:
     expected = fingerprint(describe({"network": _seeded(), "names": {"c", "b", "a"}}))
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == expected
+
+
+def test_functions_without_a_name_are_told_apart() -> None:
+    different = [torch.relu, torch.tanh, range(3), range(5), lambda x: x, lambda x: 2 * x, lambda x: [y for y in x]]
+    assert len({fingerprint(describe(one)) for one in different}) == len(different)
+    code = "from matwheel.flywheel.fingerprint import *; print(fingerprint(describe(lambda x: [y for y in (x, 2)])))"
+    found = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True) for _ in range(2)]
+    assert found[0].stdout == found[1].stdout
+
+
+def test_hyperparameters_count() -> None:
+    class Model(L.LightningModule):
+        def __init__(self, lr: float) -> None:
+            super().__init__()
+            self.save_hyperparameters()
+
+    assert describe(Model(0.1)) == describe(Model(0.1))
+    assert describe(Model(0.1)) != describe(Model(0.2))
+
+
+def test_files_are_what_is_in_them(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("a.ckpt", "b.ckpt", "missing.ckpt")]
+    for path in paths[:2]:
+        path.write_text("weights")
+    assert describe(paths[0]) == describe(paths[1])
+    before = describe(paths[0])
+    paths[0].write_text("others")
+    assert describe(paths[0]) != before
+    assert describe(paths[2]) == str(paths[2])

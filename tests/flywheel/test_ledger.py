@@ -54,6 +54,14 @@ def test_a_change_redoes_exactly_what_depends_on_it(tmp_path: Path) -> None:
     assert chain.turn("other data", samples=2, generator=2, baseline=2) == ["generator", "samples", "baseline"]
 
 
+def test_stages_of_code_that_gave_other_results_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chain = Chain(tmp_path)
+    chain.turn()
+    monkeypatch.setattr(ledger_module, "RESULTS_REVISION", ledger_module.RESULTS_REVISION + 1)
+    assert chain.turn() == ["generator", "samples", "baseline"]
+    assert chain.turn() == []
+
+
 def test_a_stage_whose_folder_is_gone_runs_again(tmp_path: Path) -> None:
     chain = Chain(tmp_path)
     chain.turn()

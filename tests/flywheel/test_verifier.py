@@ -125,3 +125,15 @@ def test_the_identity_of_a_verifier_is_what_its_result_depends_on() -> None:
 def test_options_are_checked() -> None:
     with pytest.raises(ValueError, match="energy quantile"):
         _verifier(energy_quantile=1.5)
+
+
+def test_kept_crystals_are_described_in_reduced_cells(tmp_path: Path) -> None:
+    """As real ones are, for features that depend on the cell."""
+    salt = rock_salt(37, 17, 5.4)
+    shear = np.array([[1.0, 0.0, 0.0], [1.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    skewed = replace(salt, lattice=shear @ salt.lattice, frac_coords=salt.frac_coords @ np.linalg.inv(shear) % 1)
+    for reduce_cells, expected in ((False, skewed), (True, salt)):
+        filter_crystals(LOOSE, _samples(skewed), REAL, tmp_path, reduce_cells=reduce_cells)
+        kept = CrystalTable.load(tmp_path / "crystals.npz")
+        found = [np.sort(np.linalg.norm(lattice, axis=1)) for lattice in (kept.lattices[0], expected.lattice)]
+        np.testing.assert_allclose(*found)

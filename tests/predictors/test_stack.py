@@ -65,6 +65,21 @@ def test_a_stack_is_better_than_its_members_and_leaves_its_weights(tmp_path: Pat
     assert sum(weights.values()) == pytest.approx(1)
 
 
+def test_validation_rows_are_judged_with_the_weights_of_others(tmp_path: Path) -> None:
+    """Of twelve members that know nothing, weights fitted to a few rows would look as if they did."""
+    rng = np.random.default_rng(0)
+    target, guesses = rng.normal(size=25), rng.normal(size=(12, 25))
+    validation = labelled(guesses.T, target)
+    members = [lambda table, name=f"f{number}": table.properties[name] for number in range(12)]
+    stack = Stack([FeaturePredictor(name=f"f{number}") for number in range(12)])
+    fitted = stack.fit(validation, validation, context(tmp_path, parts=members))
+    seen, unseen = fitted(validation.table), stack.held_out(fitted, validation)
+    assert np.abs(seen - target).mean() < 0.85 * np.abs(unseen - target).mean()
+    few = labelled(guesses.T[:3], target[:3])
+    assert stack.held_out(fitted, few).tolist() == fitted(few.table).tolist()
+    assert Median().held_out(fitted, validation).tolist() == seen.tolist()
+
+
 def test_what_a_stack_needs_is_what_its_members_are() -> None:
     stack = Stack([Ensemble(3), Median()])
     assert [part.name for part in stack.parts] == ["ensemble", "dummy"]

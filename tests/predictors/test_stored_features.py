@@ -1,5 +1,6 @@
 """Features are computed once per crystal, in worker processes, and survive what can happen to their files."""
 
+import os
 import time
 from pathlib import Path
 
@@ -34,6 +35,8 @@ class Atoms(StoredFeatures):
             raise ValueError("helium")
         if 10 in crystal.atomic_numbers:
             time.sleep(30)
+        if 18 in crystal.atomic_numbers:
+            os._exit(1)
         return self.factor * np.array([crystal.num_atoms, crystal.atomic_numbers.sum()], dtype=np.float64)
 
 
@@ -72,6 +75,16 @@ def test_settings_have_features_of_their_own() -> None:
     table = table_of(rock_salt())
     assert Atoms().compute(table)[0, 0] == 2
     assert Atoms(3.0).compute(table)[0, 0] == 6
+
+
+def test_a_worker_that_died_is_no_fault_of_the_crystal(tmp_path: Path) -> None:
+    """It may have been out of memory."""
+    log = tmp_path / "calls"
+    kind, table = Atoms(log=str(log)), table_of(rock_salt(18, 18), rock_salt())
+    for expected in (2, 3):
+        _as_another_process()
+        np.testing.assert_array_equal(np.isnan(kind.compute(table)).any(1), [True, False])
+        assert _calls(log) == expected
 
 
 def test_failures_are_missing_values_and_only_time_outs_are_tried_again(

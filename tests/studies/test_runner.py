@@ -6,6 +6,7 @@ import pytest
 
 from matwheel.flywheel.ledger import Ledger, RunLockedError
 from matwheel.flywheel.results import COLUMNS, read_results
+from matwheel.studies import cell_run
 from matwheel.studies.runner import cell_runs, run_study
 from matwheel.studies.study_file import Study, read_study
 from tests.studies.results import PretendEngine
@@ -97,6 +98,33 @@ def test_changed_settings_are_run_again(study: Study, folder: Path, tmp_path: Pa
     assert engine.ran == ["split=0,ratio=3", "split=1,ratio=3"]
     assert set(pd.read_csv(folder / "results.csv")["ratio"]) == {1, 3}
     (tmp_path / "full.yaml").write_text("trainer: {max_epochs: 3}\n")
+    engine = PretendEngine()
+    run_study(study, folder, engine)
+    assert len(engine.ran) == 4
+
+
+def test_changed_files_that_options_name_are_noticed(folder: Path, tmp_path: Path) -> None:
+    split, judge = tmp_path / "split.json", tmp_path / "judge.yaml"
+    split.write_text("{}")
+    (tmp_path / "full.yaml").write_text("trainer: {}\n")
+    nested = f"{{labeller: {{predictor: {judge}}}}}"
+    (tmp_path / "study.yaml").write_text(
+        f"name: small\nconfig: full.yaml\ngrid:\n  kind:\n    one: {{path: {split}}}\n    two: {{option: {nested}}}\n"
+    )
+    study, long = read_study(tmp_path / "study.yaml"), "x" * 5000
+    assert run_study(study, folder, PretendEngine()) == []
+    for path, again in ((split, ["kind=one"]), (judge, ["kind=two"])):
+        path.write_text(f"{{other: {long}}}")
+        engine = PretendEngine()
+        run_study(study, folder, engine)
+        assert engine.ran == again
+
+
+def test_a_version_with_other_results_runs_cells_again(
+    study: Study, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_study(study, folder, PretendEngine())
+    monkeypatch.setattr(cell_run, "RESULTS_REVISION", cell_run.RESULTS_REVISION + 1)
     engine = PretendEngine()
     run_study(study, folder, engine)
     assert len(engine.ran) == 4

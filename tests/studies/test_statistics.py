@@ -139,3 +139,13 @@ def test_the_printed_table(results: pd.DataFrame) -> None:
     assert lines[6][-1] == "2/4"
     assert blocks[1].splitlines()[-1].split() == ["F+G_F", "CGCNN", "1", "1", "3", "+2", "0/1"]
     assert "nan" not in "".join(blocks)
+
+
+def test_differences_are_between_runs_of_the_same_seed() -> None:
+    """A later round that a rule of stopping gave to one seed alone is compared with that seed, not with all."""
+    rows = [row for seed, error in ((0, 10.0), (1, 8.0)) for row in _rows("1", "F", [error, error], seed=seed)]
+    rows += [row for seed, error in ((0, 10.0), (1, 8.0)) for row in _rows("1", "F+G_F", [error, error], 1, seed)]
+    rows += _rows("1", "F+G_F", [8.0, 8.0], 2, seed=1)
+    table = statistics(pd.DataFrame(rows), ("labelled_fraction", "split", "seed"))
+    assert table["vs_real"].tolist()[1:] == [0.0, 0.0]
+    assert table["test_mae"].tolist() == [9.0, 9.0, 8.0]
