@@ -70,6 +70,9 @@ def _run(options: Namespace) -> None:
     out: Path = options.out
     if out.suffix not in (".csv", ".parquet"):
         raise ValueError(f"cannot write {out}: name a .csv or a .parquet file as --out")
+    written = {path.resolve() for path in (out, out.with_name(_SKIPPED))}
+    if replaced := [path for path in options.inputs if path.resolve() in written]:
+        raise ValueError(f"{replaced[0]} is an input and would be replaced: name another file as --out")
     models = PredictorEnsemble.load([options.trained, *options.model])
     crystals = read_structures(options.inputs)
     if crystals.report.bad:

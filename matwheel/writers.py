@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import pandas as pd
 from lightning.pytorch.callbacks import BasePredictionWriter
 
 from matwheel.data.conditions import ConditionDataModule
-from matwheel.data.crystal import CrystalTable
+from matwheel.data.crystal import CrystalTable, FloatArray
 from matwheel.data.module import CrystalDataModule
 from matwheel.files import replaced_when_complete
 from matwheel.metrics.validity import composition_validity, structure_validity
@@ -229,12 +229,21 @@ def describe_samples(samples: CrystalTable) -> pd.DataFrame:
     )
 
 
-def write_extxyz(path: Path, samples: CrystalTable, table: pd.DataFrame) -> None:
-    """Write crystals as extended XYZ, with the columns of their table (see `describe_samples`) as properties."""
+def write_extxyz(
+    path: Path, samples: CrystalTable, table: pd.DataFrame, properties: Mapping[str, FloatArray] | None = None
+) -> None:
+    """Write crystals as extended XYZ.
+
+    Args:
+        path: The file.
+        samples: The crystals.
+        table: What `describe_samples` says of them; what ASE computes itself is left out.
+        properties: Further values by name, which come before a column of that name.
+    """
     from ase import Atoms
     from ase.io import write
 
-    columns = [name for name in table.columns if name not in ("formula", "num_atoms", "volume")]
+    table = table.drop(columns=["formula", "num_atoms", "volume"]).assign(**properties or {})
     frames = [
         Atoms(
             numbers=crystal.atomic_numbers,
@@ -243,7 +252,7 @@ def write_extxyz(path: Path, samples: CrystalTable, table: pd.DataFrame) -> None
             pbc=True,
             info={str(name): value for name, value in info.items()},
         )
-        for crystal, info in zip(samples, table[columns].to_dict("records"), strict=True)
+        for crystal, info in zip(samples, table.to_dict("records"), strict=True)
     ]
     with replaced_when_complete(path) as temporary:
         write(temporary, frames, format="extxyz")

@@ -211,3 +211,13 @@ def test_intervals_are_calibrated_on_validation_rows(
     tables[0].write_text("id,x\n1,2\n")
     with pytest.raises(SystemExit):
         columns(models[0], crystals)
+
+
+def test_inputs_are_not_replaced(folder: Path, tmp_path: Path, checkpoints: list[Path]) -> None:
+    table, skipped = tmp_path / "mine.csv", tmp_path / "skipped_rows.csv"
+    table.write_text("id,cif\n")
+    skipped.write_text("id,cif\n")
+    for given, out in ((table, tmp_path / "." / "mine.csv"), (skipped, tmp_path / "other.csv")):
+        with pytest.raises(SystemExit):
+            predict([str(checkpoints[0]), str(given), "--out", str(out)])
+        assert given.read_text() == "id,cif\n"

@@ -13,7 +13,7 @@ from matwheel.data.conditions import ConditionDataModule, SampleRequests
 from matwheel.data.crystal import CrystalTable
 from matwheel.diffusion.samplers import Atoms, Cells
 from matwheel.models.unpack import Provenance, unpack_crystals
-from matwheel.writers import SAMPLES, StructureWriter
+from matwheel.writers import SAMPLES, StructureWriter, describe_samples, write_extxyz
 
 
 class RockSalts(L.LightningModule):
@@ -85,3 +85,12 @@ def test_a_predictor_writes_no_structures(tmp_path: Path) -> None:
     )
     with pytest.raises(ValueError, match="is this a generator"):
         trainer.predict(Predictor(), datamodule=ConditionDataModule([[1.0]], 1))
+
+
+def test_a_label_has_its_value_whatever_its_name(tmp_path: Path) -> None:
+    _predict(tmp_path)
+    samples = CrystalTable.load(tmp_path / SAMPLES)
+    described, values = describe_samples(samples), np.arange(len(samples)) + 0.5
+    for name in ("volume", "formula", "seed", "gap"):
+        write_extxyz(tmp_path / "labelled.extxyz", samples, described, {name: values})
+        assert [atoms.info[name] for atoms in read(tmp_path / "labelled.extxyz", ":")] == values.tolist()

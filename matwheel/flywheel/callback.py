@@ -200,9 +200,9 @@ class Flywheel(Callback):
                 self._spin(trainer, self._wheel)
             synthetic = self._wheel.synthetic
             if run.is_first and synthetic is not None:
-                labels = describe_samples(synthetic).assign(**{data.target: synthetic.properties[data.target]})
-                write_extxyz(folder / SYNTHETIC, synthetic, labels)
-                run.trainers.tracker.log_table("synthetic_crystals", labels)
+                described, labels = describe_samples(synthetic), {data.target: synthetic.properties[data.target]}
+                write_extxyz(folder / SYNTHETIC, synthetic, described, labels)
+                run.trainers.tracker.log_table("synthetic_crystals", described.assign(**labels))
             data.use_training(None, synthetic, self.synthetic_weight)
         except BaseException:
             ledger.__exit__()

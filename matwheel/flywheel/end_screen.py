@@ -13,11 +13,13 @@ from matwheel.flywheel.references import REUSED, Baseline
 from matwheel.flywheel.results import ResultRow
 from matwheel.flywheel.trainers import BEST
 from matwheel.flywheel.wheel import RESULTS, ROUNDS, Wheel
+from matwheel.metrics.calibration import can_calibrate
 from matwheel.models.trained import FITTED
 from matwheel.report.table import format_results, format_rounds
 
 SYNTHETIC = "synthetic.extxyz"
 """The synthetic crystals of the last arm in its best round, with the labels it was trained on."""
+_COVERAGE = 0.9
 
 
 def end_screen(wheel: Wheel, log_dir: Path | None) -> str:
@@ -42,7 +44,8 @@ def end_screen(wheel: Wheel, log_dir: Path | None) -> str:
     }
     commands = {"report": f"python -m matwheel.report {folder} --out {folder / 'report.html'}"}
     if best is not None:
-        commands["predict"] = f"python -m matwheel.predict {best} NEW.cif --interval 0.9"
+        interval = f" --interval {_COVERAGE}" if can_calibrate(len(known.val_rows), _COVERAGE) else ""
+        commands["predict"] = f"python -m matwheel.predict {best} NEW.cif{interval}"
     prior = folder / STAGES / f"prior{wheel.best.suffix if wheel.turns else ''}" / BEST
     if prior.is_file():
         commands["sample"] = f"python -m matwheel.sample {prior} --values VALUE --n 64"

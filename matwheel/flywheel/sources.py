@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from matwheel.data.crystal import Crystal, CrystalTable, FloatArray, IntArray, wrap
+from matwheel.flywheel.filters import NoCrystalLeftError
 from matwheel.metrics.validity import structure_validity
 
 _ATTEMPTS = 100
@@ -36,7 +37,12 @@ class CrystalSource(ABC):
     They are handled as samples of a generator: their conditions are the values of their parent, so that they may be
     labelled by these (`ConditionLabels`) or, as others, by a predictor. Each depends on the parents and its own seed
     only, and its origin names both.
+
+    Attributes:
+        requirement: What parents must be like, for the message when none is.
     """
+
+    requirement: str = "its parents allow none"
 
     def make(
         self, parents: CrystalTable, conditions: Sequence[str], count: int, seed: int, round: int = 0
@@ -52,7 +58,8 @@ class CrystalSource(ABC):
             round: Round of the flywheel, for names and origins.
 
         Raises:
-            ValueError: If no parent can be used.
+            ValueError: If no parent has all conditions.
+            NoCrystalLeftError: If nothing can be made from the parents.
         """
         values = np.array([parents.properties[name] for name in conditions])
         parents = parents.take(np.flatnonzero(np.isfinite(values).all(0)))
@@ -67,9 +74,9 @@ class CrystalSource(ABC):
             derivations = ((parents[row], self.derive(parents[row], elements, random)) for row in rows)
             found = next(((parent, derived) for parent, derived in derivations if derived is not None), None)
             if found is None:
-                raise ValueError(
-                    f"{type(self).__name__} made nothing of {_ATTEMPTS} training crystals, such as "
-                    f"{parents.ids[rows[0]]}: choose another source"
+                raise NoCrystalLeftError(
+                    f"{type(self).__name__} made nothing of {_ATTEMPTS} crystals drawn from the training set, such as "
+                    f"{parents.ids[rows[0]]}: {self.requirement}; choose another source"
                 )
             made.append(self._named(*found, seed + index, index, round))
         return CrystalTable.from_crystals(made)

@@ -32,6 +32,8 @@ class IonSubstitution(CrystalSource):
         substitutions: Elements replaced in each crystal, or as many as have a substitute.
     """
 
+    requirement = "it needs ions whose charges balance, with substitutes among the elements of the training set"
+
     def __init__(self, substitutions: int = 1) -> None:
         if substitutions < 1:
             raise ValueError(f"substitutions must be at least 1, not {substitutions}")

@@ -18,7 +18,7 @@ from matwheel.flywheel.generation import GeneratorRecipe
 from matwheel.flywheel.mixtures import LabelledCrystals
 from matwheel.flywheel.names import BASELINE
 from matwheel.flywheel.references import BASELINES, REUSED, Baseline, Reuse
-from matwheel.flywheel.results import ResultRow, write_results
+from matwheel.flywheel.results import ResultRow, read_results, write_results
 from matwheel.flywheel.rounds import RoundRow, best_round, is_exhausted, write_rounds
 from matwheel.flywheel.run import Run
 from matwheel.flywheel.turn import Turn, TurnSettings
@@ -88,7 +88,12 @@ class Wheel:
         check_predictors((*self.predictors, *labelling), taken=(self.own_predictor, *REUSED.values()))
 
     def spin(self) -> None:
-        """Run everything that is not finished; whatever is known is in the tables on disk at any time."""
+        """Run everything that is not finished; whatever is known is in the tables on disk at any time.
+
+        Raises:
+            ValueError: If the folder has results of other data, or of another split or seed.
+        """
+        self._spare_others()
         for baseline in self.baselines:
             self._add(self._baseline(baseline))
         for number in range(1, self.rounds + 1):
@@ -102,6 +107,17 @@ class Wheel:
             self._add_round(turn, turn.synthetic(self.source))
             if is_exhausted(self._val_mae, self.patience):
                 return
+
+    def _spare_others(self) -> None:
+        """Refuse to replace results that were not made with these data, split and seed."""
+        path = self.run.ledger.folder / RESULTS
+        rows = read_results(path) if path.is_file() else []
+        for name, value in self._names.items():
+            if rows and getattr(rows[0], name) != value:
+                raise ValueError(
+                    f"{path.parent} holds results with {name} {getattr(rows[0], name)!r}, this run has {value!r}: give "
+                    f"it another name (--name), or delete that folder"
+                )
 
     def _train_arms(self, turn: Turn) -> None:
         """Train the arms of a round; a generator without a usable crystal costs only the arms that wait for it.

@@ -70,15 +70,23 @@ class Calibration:
         return low, high
 
     def _factor(self, coverage: float) -> float:
-        n = len(self.scores)
-        # Rounding must not ask for one row more.
-        rank = math.ceil((n + 1) * coverage - 1e-9) if 0 < coverage < 1 else n + 1
+        n, rank = len(self.scores), _rank(len(self.scores), coverage)
         if rank > n:
             raise ValueError(
                 f"an interval of {coverage:g} cannot be calibrated on {n} validation rows: ask for one above 0 and at "
                 f"most {math.floor(1000 * n / (n + 1)) / 1000:g}"
             )
         return float(self.scores[rank - 1])
+
+
+def can_calibrate(n: int, coverage: float) -> bool:
+    """Whether n validation rows are enough for intervals of a coverage."""
+    return _rank(n, coverage) <= n
+
+
+def _rank(n: int, coverage: float) -> int:
+    # Rounding must not ask for one row more.
+    return math.ceil((n + 1) * coverage - 1e-9) if 0 < coverage < 1 else n + 1
 
 
 def _centre_and_scale(predictions: FloatArray, transform: TargetTransform) -> tuple[FloatArray, FloatArray]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
@@ -18,6 +19,8 @@ from matwheel.models.checkpoints import complete_checkpoint, loading_trainer
 from matwheel.models.finite import check_finite
 from matwheel.models.optimisation import decayed_groups, may_fuse, one_cycle
 from matwheel.models.processes import step_seeds, weight_of_share
+
+log = logging.getLogger(__name__)
 
 TARGET = "target"
 """Key of the target's name in checkpoints."""
@@ -79,7 +82,15 @@ class PropertyPredictor(L.LightningModule):
     def setup(self, stage: str) -> None:
         """Fit the target transform on the training set."""
         if stage == "fit":
-            self.transform.fit(self._data.training_statistics().target)
+            target = self._data.training_statistics().target
+            if len(target) > 1 and bool((target == target[0]).all()):
+                log.warning(
+                    "all %d training values of %r are %g: there is nothing to learn",
+                    len(target),
+                    self._data.target,
+                    float(target[0]),
+                )
+            self.transform.fit(target)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the name of the target."""

@@ -50,6 +50,10 @@ class CellRun:
         is_whole = path.is_file() and (self.folder / _RESULTS).is_file()
         return is_whole and path.read_text(encoding="utf-8") == self._identity()
 
+    def discard_results(self) -> None:
+        """Before it is run again: results of settings that have changed are no reason for the wheel to stop."""
+        (self.folder / _RESULTS).unlink(missing_ok=True)
+
     def conclude(self, finished: Finished) -> Finished:
         """Note that the cell is finished if its command ended well and left results.
 

@@ -52,6 +52,7 @@ def run_study(study: Study, folder: Path, engine: Engine) -> list[Finished]:
         with progress_bar(study.name, len(runs), "cell", initial=len(table.rows)) as bar:
             for wave in filter(None, (first, others)):
                 for name in wave:
+                    runs[name].discard_results()
                     if leader[name] in table.rows:
                         take_stages(runs[leader[name]].folder, runs[name].folder)
                 with closing(engine.run([runs[name].command() for name in wave])) as ended:

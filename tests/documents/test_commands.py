@@ -147,6 +147,7 @@ def work_through(block: Block, names: dict[str, object]) -> None:
         for line in commands(block):
             run(line)
     elif block.language == "python":
+        names["__name__"] = "__main__"  # a script
         exec(compile(block.text, "block", "exec"), names)
 
 

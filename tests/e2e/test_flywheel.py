@@ -275,6 +275,10 @@ def test_pretraining_is_shared_by_splits_and_generators(table: Path, tmp_path: P
     assert metrics["train/property"] == 0
     assert ledger(tmp_path / "run")["generator"]["inputs"]["start"] == record["key"]
     before = attempts(tmp_path / "run")
+    with pytest.raises(ValueError, match=r"run holds results with split 'RandomSplit-0', this run has 'RandomSplit-1'"):
+        spin(tmp_path / "run", table, split_seed=1, **options)
+    assert attempts(tmp_path / "run") == before
+    (tmp_path / "run" / "results.csv").unlink()  # as studies do
     spin(tmp_path / "run", table, split_seed=1, **options)
     again = changed(before, attempts(tmp_path / "run"))
     assert {"generator", "prior", "predictor-G_F"} <= again

@@ -46,9 +46,11 @@ def test_all_arms_start_from_it_and_it_is_done_once(table: Path, labels: dict[st
     assert [row.arm for row in wheel.results] == ["F", "G_F"]
 
     before = attempts(tmp_path)
+    (tmp_path / "results.csv").unlink()  # of another split
     spin(tmp_path, table, split_seed=1, **options(labels))
     assert STAGE not in changed(before, attempts(tmp_path))  # splits share it
     before = attempts(tmp_path)
+    (tmp_path / "results.csv").unlink()
     spin(tmp_path, table, **options(labels, learning_rate=1e-4))
     assert changed(before, attempts(tmp_path)) == {"predictor-F"}
 

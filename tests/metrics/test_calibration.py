@@ -7,7 +7,7 @@ from hypothesis.extra.numpy import arrays
 
 from matwheel.data.crystal import FloatArray
 from matwheel.data.targets import TargetTransform, TransformKind
-from matwheel.metrics.calibration import Calibration
+from matwheel.metrics.calibration import Calibration, can_calibrate
 
 _KINDS = st.sampled_from(["none", "standardise", "log"])
 _VALUES = st.floats(0.5, 1e3, width=32)
@@ -79,3 +79,5 @@ def test_a_coverage_that_the_rows_cannot_carry_is_refused(coverage: float) -> No
         ValueError, match=r"cannot be calibrated on 9 validation rows: ask for one above 0 and at most 0.9"
     ):
         calibration.interval(target[None], coverage)
+    assert can_calibrate(9, 0.9)
+    assert not can_calibrate(9, coverage)

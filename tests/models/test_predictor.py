@@ -273,3 +273,12 @@ def test_one_crystal_to_test_gives_no_r2(table_path, tmp_path):
 def test_unknown_loss_is_refused():
     with pytest.raises(ValueError, match="choose one of mse, l1, huber"):
         make_predictor(loss="mae")
+
+
+def test_a_target_that_is_always_the_same_is_said(data, tmp_path, caplog):
+    data.setup("fit")
+    data.table.properties["y"][data.train_rows] = 1.5
+    data.use_training()
+    with caplog.at_level("WARNING", "matwheel"):
+        make_trainer(tmp_path, 1).fit(make_predictor(), data)
+    assert "all 12 training values of 'y' are 1.5: there is nothing to learn" in caplog.text

@@ -1,3 +1,4 @@
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 from matwheel.flywheel.ledger import Ledger, RunLockedError
 from matwheel.flywheel.results import COLUMNS, read_results
 from matwheel.studies import cell_run
+from matwheel.studies.command import Command, Finished
 from matwheel.studies.runner import cell_runs, run_study
 from matwheel.studies.study_file import Study, read_study
 from tests.studies.results import PretendEngine
@@ -101,6 +103,20 @@ def test_changed_settings_are_run_again(study: Study, folder: Path, tmp_path: Pa
     engine = PretendEngine()
     run_study(study, folder, engine)
     assert len(engine.ran) == 4
+
+
+def test_results_of_changed_settings_do_not_stand_in_the_way(study: Study, folder: Path) -> None:
+    """The wheel refuses a folder with results of another split."""
+    engine = PretendEngine()
+    run_study(study, folder, engine)
+    (folder / study.cells[0].name / "cell.json").unlink()
+
+    class Checking(PretendEngine):
+        def run(self, commands: Sequence[Command]) -> Generator[Finished]:
+            assert [command.log.parent.joinpath("results.csv").exists() for command in commands] == [False]
+            yield from super().run(commands)
+
+    assert run_study(study, folder, Checking()) == []
 
 
 def test_changed_files_that_options_name_are_noticed(folder: Path, tmp_path: Path) -> None:
