@@ -20,6 +20,7 @@ from matwheel.data.cells import niggli_reduce
 from matwheel.data.checks import usable_rows
 from matwheel.data.crystal import CrystalTable, FloatArray, IntArray
 from matwheel.data.graphs import CrystalGraphs
+from matwheel.data.repeats import without_repeats
 from matwheel.data.rows import LoadedTable
 from matwheel.data.shares import Shares
 from matwheel.data.splits import RandomSplit, Split, SplitRows
@@ -129,7 +130,10 @@ class CrystalDataModule(L.LightningDataModule):
         self.table = loaded.table
         self.report = loaded.report
         if stage != "predict":
-            labelled = usable_rows(loaded, required=list(dict.fromkeys([self.target, *self.conditions])))
+            required = list(dict.fromkeys([self.target, *self.conditions]))
+            labelled = usable_rows(loaded, required)
+            if loaded.own:
+                labelled = without_repeats(labelled, required)
             self.report = labelled.report
             in_table = np.flatnonzero(np.isin(loaded.source_rows, labelled.source_rows))
             self.split_rows = self.split.split(labelled, self.labelled_fraction).map(in_table)

@@ -121,6 +121,8 @@ class LoadedTable:
         default_target: Property to predict when the user names none; None where there is no obvious one.
         units: Units of properties, where known.
         not_numbers: By property and position in the source, cells that hold text instead of a number.
+        own: Whether it is a table of a person's own, in which a crystal may stand twice unnoticed. Data sets by name
+            are used as they were published.
     """
 
     name: str
@@ -130,6 +132,7 @@ class LoadedTable:
     default_target: str | None = None
     units: Mapping[str, str] = field(default_factory=dict)
     not_numbers: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
+    own: bool = False
 
     def __len__(self) -> int:
         return len(self.table)
