@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ from matwheel.data.records import Records, load_records
 from matwheel.data.rows import LoadedTable, Reason
 from matwheel.data.structures import looks_like_structure
 from matwheel.data.unpacking import check_unpacked_size, read_text
+from matwheel.files import PREDICTIONS, SKIPPED_ROWS, VALIDATION_PREDICTIONS
+
+log = logging.getLogger(__name__)
 
 STRUCTURE_NAMES = ("structure", "cif", "poscar", "cif_string", "cif_str", "structure_dict", "file", "filename", "path")
 ID_NAMES = ("id", "material_id", "mpid", "mp_id", "mp-id", "jid", "jarvis_id", "task_id", "identifier")
@@ -24,6 +28,7 @@ FORMATS = (
     ".csv, .json, .jsonl, .parquet (.csv, .json and .jsonl also with .gz), .extxyz, .xyz, a structure file "
     f"({', '.join(SUFFIXES)}), or a folder"
 )
+WRITTEN_HERE = frozenset({PREDICTIONS, VALIDATION_PREDICTIONS, SKIPPED_ROWS})  # by this package: not tables of crystals
 SAMPLE = 50  # filled cells looked at to tell what a column holds
 
 _Columns = dict[str, list[Any]]
@@ -36,7 +41,7 @@ def read_table(path: Path, structure_column: str | None = None, id_column: str |
     Args:
         path: A file of one of the formats above (a structure file is one row), or a folder that holds structure files
             and at most one CSV, whose first column (or `id_column`) names them; an `id_prop.csv` without header is read
-            as CGCNN reads it.
+            as CGCNN reads it. Predictions and skipped rows that this package wrote there are not that CSV.
         structure_column: Column with the structures (CIF text, POSCAR text, pymatgen dictionary, or name of a structure
             file in the table's folder); by default the first that holds such.
         id_column: Column with unique names; by default one with a usual name such as `material_id`, else rows are
@@ -231,13 +236,13 @@ def _parquet_columns(path: Path) -> _Columns:
 
 
 def _read_folder(folder: Path, id_column: str | None) -> Records:
-    tables = sorted(folder.glob("*.csv"))
+    tables = sorted(path for path in folder.glob("*.csv") if path.name not in WRITTEN_HERE)
+    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
     if (folder / "id_prop.csv") in tables:
         tables = [folder / "id_prop.csv"]
     if len(tables) > 1:
         raise ValueError(f"{folder} has several CSV tables ({', '.join(t.name for t in tables)}): give one by its path")
     if not tables:
-        files = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
         if not files:
             raise ValueError(f"{folder} holds neither a CSV table nor structure files ({', '.join(SUFFIXES)})")
         return Records([read_structure_file(folder, file.name) for file in files], [file.stem for file in files])
@@ -251,7 +256,21 @@ def _read_folder(folder: Path, id_column: str | None) -> Records:
     if column is None or not columns[column]:
         raise ValueError(f"{tables[0]} has no rows")
     ids = columns.pop(column)
+    _warn_of_others(files, ids, tables[0])
     return Records([bad.get(row) or find_structure_file(folder, id) for row, id in enumerate(ids)], ids, columns)
+
+
+def _warn_of_others(files: Sequence[Path], ids: Sequence[str], table: Path) -> None:
+    named = {id.strip() for id in ids}
+    others = [file.name for file in files if named.isdisjoint((file.name, file.stem))]
+    if others:
+        log.warning(
+            "%d of %d structure files are not used: %s does not name them, for example %s",
+            len(others),
+            len(files),
+            table,
+            others[0],
+        )
 
 
 def _has_header(text: str, path: Path) -> bool:

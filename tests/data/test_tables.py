@@ -166,6 +166,24 @@ def test_folder_with_table(tmp_path):
         read_table(tmp_path)
 
 
+def test_what_this_package_wrote_into_a_folder_is_not_its_table(tmp_path, caplog):
+    write_folder(tmp_path)
+    for name in ("predictions.csv", "skipped_rows.csv", "validation_predictions.csv"):
+        (tmp_path / name).write_text("id,prediction\na,1.0\n")
+    assert read_table(tmp_path).table.ids.tolist() == IDS
+    write_csv(tmp_path / "labels.csv", ["name", "y"], [[i, y] for i, y in zip(IDS, VALUES, strict=True)])
+    assert_read(read_table(tmp_path))
+    assert not caplog.text
+
+
+def test_structure_files_that_the_table_of_a_folder_does_not_name_are_told(tmp_path, caplog):
+    write_folder(tmp_path)
+    (tmp_path / "d.cif").write_text(cif(SKEWED))
+    path = write_csv(tmp_path / "labels.csv", ["name", "y"], [["a", 1], ["b.cif", 2]])
+    assert read_table(tmp_path).table.ids.tolist() == ["a", "b.cif"]
+    assert f"2 of 4 structure files are not used: {path} does not name them, for example c.cif" in caplog.text
+
+
 def test_folder_of_cgcnn(tmp_path):
     write_folder(tmp_path)
     (tmp_path / "id_prop.csv").write_text("".join(f"{i},{y}\n" for i, y in zip(IDS, VALUES, strict=True)))
