@@ -263,6 +263,24 @@ def test_which_columns_are_properties(tmp_path):
     ]
 
 
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (["1.5", "102.8 GPa", "7 GPa"], "column 'K/GPa' of .* text in 2 of 3 rows, for example row 1: '102.8 GPa';"),
+        (["102,8", "7,1", "3,2"], "holds text in 3 of 3 rows, for example row 0: '102,8'; write numbers without unit"),
+        (["1.5", "not\nmeasured", "n.d."], "row 1: 'not measured'; .* leave unknown values empty"),
+        (["", "nan", ""], "column 'K/GPa' of .* holds no number in any of 3 rows"),
+    ],
+)
+def test_a_target_of_text_is_refused_with_an_example(tmp_path, values, message):
+    rows = [[cif(s), value] for s, value in zip(STRUCTURES, values, strict=True)]
+    loaded = read_table(write_csv(tmp_path / "table.csv", ["structure", "K/GPa"], rows))
+    with pytest.raises(ValueError, match=message):
+        loaded.choose_target("K/GPa")
+    with pytest.raises(ValueError, match=r"no numeric property 'k/gpa'; .*: none; did you mean 'K/GPa'\?$"):
+        loaded.choose_target("k/gpa")
+
+
 def test_good_rows_survive_bad_ones(tmp_path):
     """Empty structure, NaN target, disordered CIF, duplicate id, 2,000 atoms, text as target, ragged row, a path."""
     good = cif(CAESIUM_CHLORIDE)
