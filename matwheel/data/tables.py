@@ -6,8 +6,10 @@ import csv
 import io
 import json
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from matwheel.data.checks import BadStructureError
@@ -29,6 +31,7 @@ FORMATS = (
     f"({', '.join(SUFFIXES)}), or a folder"
 )
 WRITTEN_HERE = frozenset({PREDICTIONS, VALIDATION_PREDICTIONS, SKIPPED_ROWS})  # by this package: not tables of crystals
+SHOWN_CHARACTERS = 40  # of a cell in a message
 SAMPLE = 50  # filled cells looked at to tell what a column holds
 
 _Columns = dict[str, list[Any]]
@@ -160,8 +163,7 @@ def _csv_rows(text: str, path: Path) -> list[list[str]]:
 
 def _csv_columns(text: str, path: Path) -> tuple[_Columns, dict[int, BadStructureError]]:
     header, *rows = _csv_rows(text, path) or [[]]
-    if len(set(header)) != len(header):
-        raise ValueError(f"{path} has a column name twice: {', '.join(header)}")
+    _check_header(header, path)
     bad = {
         row: BadStructureError(Reason.UNREADABLE, f"the row has {len(cells)} cells, the header {len(header)}")
         for row, cells in enumerate(rows)
@@ -169,6 +171,27 @@ def _csv_columns(text: str, path: Path) -> tuple[_Columns, dict[int, BadStructur
     }
     padded = [(cells + [""] * len(header))[: len(header)] for cells in rows]
     return {name: [cells[column] for cells in padded] for column, name in enumerate(header)}, bad
+
+
+def _check_header(header: Sequence[str], path: Path) -> None:
+    data = next((cell for cell in header if looks_like_structure(cell) or names_a_file(cell)), None)
+    if data is not None:
+        raise ValueError(f"the first line of {path} must name the columns; it holds the structure {_shown(data)}")
+    for separator, name in ((";", "';'"), ("\t", "tabs")):
+        if sum(cell.count(separator) for cell in header) >= max(len(header), 1):  # more than commas
+            raise ValueError(
+                f"the columns of {path} are separated by {name}: save it with commas between the columns and points in "
+                f"the numbers, for example by pandas.read_csv('{path.name}', sep={separator!r}, decimal=',')"
+                ".to_csv('with_commas.csv', index=False)"
+            )
+    twice = next((name for name, count in Counter(header).items() if count > 1), None)
+    if twice is not None:
+        raise ValueError(f"{path} has a column name twice, {_shown(twice)}: the first line must name the columns")
+
+
+def _shown(text: str) -> str:
+    """The beginning of a cell, in a line."""
+    return repr(shorten(text, SHOWN_CHARACTERS, placeholder=" ..."))
 
 
 def _decode(text: str, path: Path) -> Any:
