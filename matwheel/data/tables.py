@@ -13,7 +13,15 @@ from textwrap import shorten
 from typing import Any
 
 from matwheel.data.checks import BadStructureError
-from matwheel.data.cif_folder import SUFFIXES, find_structure_file, names_a_file, read_structure_file
+from matwheel.data.cif_folder import (
+    NAMES,
+    find_structure_file,
+    has_suffix,
+    id_of_file,
+    list_structure_files,
+    names_a_file,
+    read_structure_file,
+)
 from matwheel.data.extxyz import read_extxyz
 from matwheel.data.records import Records, load_records
 from matwheel.data.rows import LoadedTable, Reason
@@ -28,7 +36,7 @@ ID_NAMES = ("id", "material_id", "mpid", "mp_id", "mp-id", "jid", "jarvis_id", "
 ARRAY_NAMES = ("lattice", "species", "frac_coords")
 FORMATS = (
     ".csv, .json, .jsonl, .parquet (.csv, .json and .jsonl also with .gz), .extxyz, .xyz, a structure file "
-    f"({', '.join(SUFFIXES)}), or a folder"
+    f"({NAMES}), or a folder"
 )
 WRITTEN_HERE = frozenset({PREDICTIONS, VALIDATION_PREDICTIONS, SKIPPED_ROWS})  # by this package: not tables of crystals
 SHOWN_CHARACTERS = 40  # of a cell in a message
@@ -73,8 +81,8 @@ def read_records(path: Path, structure_column: str | None = None, id_column: str
     if not path.is_file():
         raise ValueError(f"no such table: {path}")
     name = path.name.lower()
-    if name.endswith(SUFFIXES):
-        return Records([read_structure_file(path.parent, path.name)], [path.stem])
+    if names_a_file(path.name):
+        return Records([read_structure_file(path.parent, path.name)], [id_of_file(path.name)])
     if name.endswith((".extxyz", ".xyz")):
         return read_extxyz(path, id_column, frozenset(ID_NAMES))
     targets: Sequence[str] | None = None
@@ -128,7 +136,7 @@ def _find_structure(columns: _Columns, path: Path) -> str:
     usual = [by_name[name] for name in STRUCTURE_NAMES if name in by_name]
     for name in dict.fromkeys([*usual, *columns]):
         filled = [cell for cell in columns[name] if cell not in (None, "")][:SAMPLE]
-        if any(looks_like_structure(cell) or names_a_file(cell) for cell in filled):
+        if any(looks_like_structure(cell) or has_suffix(cell) for cell in filled):
             return name
     if usual:
         return usual[0]
@@ -174,7 +182,7 @@ def _csv_columns(text: str, path: Path) -> tuple[_Columns, dict[int, BadStructur
 
 
 def _check_header(header: Sequence[str], path: Path) -> None:
-    data = next((cell for cell in header if looks_like_structure(cell) or names_a_file(cell)), None)
+    data = next((cell for cell in header if looks_like_structure(cell) or has_suffix(cell)), None)
     if data is not None:
         raise ValueError(f"the first line of {path} must name the columns; it holds the structure {_shown(data)}")
     for separator, name in ((";", "';'"), ("\t", "tabs")):
@@ -260,15 +268,16 @@ def _parquet_columns(path: Path) -> _Columns:
 
 def _read_folder(folder: Path, id_column: str | None) -> Records:
     tables = sorted(path for path in folder.glob("*.csv") if path.name not in WRITTEN_HERE)
-    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    files = list_structure_files(folder)
     if (folder / "id_prop.csv") in tables:
         tables = [folder / "id_prop.csv"]
     if len(tables) > 1:
         raise ValueError(f"{folder} has several CSV tables ({', '.join(t.name for t in tables)}): give one by its path")
     if not tables:
         if not files:
-            raise ValueError(f"{folder} holds neither a CSV table nor structure files ({', '.join(SUFFIXES)})")
-        return Records([read_structure_file(folder, file.name) for file in files], [file.stem for file in files])
+            raise ValueError(f"{folder} holds neither a CSV table nor structure files ({NAMES})")
+        names = [file.name for file in files]
+        return Records([read_structure_file(folder, name) for name in names], [id_of_file(name) for name in names])
     text = read_text(tables[0])
     if tables[0].name == "id_prop.csv" and not _has_header(text, tables[0]):
         width = max((len(row) for row in _csv_rows(text, tables[0])), default=1)
@@ -285,7 +294,7 @@ def _read_folder(folder: Path, id_column: str | None) -> Records:
 
 def _warn_of_others(files: Sequence[Path], ids: Sequence[str], table: Path) -> None:
     named = {id.strip() for id in ids}
-    others = [file.name for file in files if named.isdisjoint((file.name, file.stem))]
+    others = [file.name for file in files if named.isdisjoint((file.name, id_of_file(file.name)))]
     if others:
         log.warning(
             "%d of %d structure files are not used: %s does not name them, for example %s",

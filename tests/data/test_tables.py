@@ -203,6 +203,27 @@ def test_folder_without_table(tmp_path):
         read_table(empty)
 
 
+def test_files_as_vasp_calls_them(tmp_path):
+    names = ["CONTCAR", "POSCAR", "POSCAR.Si", "POSCAR_mp-1", "POSCAR_mp-2.vasp"]
+    for name in names:
+        (tmp_path / name).write_text(poscar(SKEWED))
+        assert read_table(tmp_path / name).table.num_atoms.tolist() == [3]
+    (tmp_path / "POSCARS").mkdir()
+    ids = ["CONTCAR", "POSCAR", "POSCAR.Si", "POSCAR_mp-1", "POSCAR_mp-2"]
+    assert read_table(tmp_path).table.ids.tolist() == ids
+    write_csv(tmp_path / "POSCAR_labels.csv", ["name", "y"], [[id, y] for y, id in enumerate(ids)])
+    assert read_table(tmp_path).table.properties["y"].tolist() == [0, 1, 2, 3, 4]
+    rows = [["POSCAR", "POSCAR_mp-1", 1], ["POSCAR", "cifs/POSCAR_mp-3", 2]]
+    loaded = read_table(write_csv(tmp_path / "table.csv", ["format", "file", "y"], rows))
+    assert loaded.source_rows.tolist() == [0]
+    assert loaded.report.bad[0].detail == "no file cifs/POSCAR_mp-3 in the folder of the table"
+
+
+def test_a_column_with_the_word_poscar_holds_no_structures(tmp_path):
+    path = write_csv(tmp_path / "table.csv", ["POSCAR", "geometry", "y"], [["POSCAR", cif(SKEWED), 1]])
+    assert read_table(path).table.num_atoms.tolist() == [3]
+
+
 def test_files_are_followed_only_inside_the_folder(tmp_path):
     folder = tmp_path / "project"
     (folder / "cifs").mkdir(parents=True)
