@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import logging
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from textwrap import shorten
 from typing import Any
 
 from matwheel.data.checks import BadStructureError
@@ -22,6 +18,7 @@ from matwheel.data.cif_folder import (
     names_a_file,
     read_structure_file,
 )
+from matwheel.data.csv_text import csv_columns, with_cgcnn_header
 from matwheel.data.extxyz import read_extxyz
 from matwheel.data.records import Records, load_records
 from matwheel.data.rows import LoadedTable, Reason
@@ -39,7 +36,6 @@ FORMATS = (
     f"({NAMES}), or a folder"
 )
 WRITTEN_HERE = frozenset({PREDICTIONS, VALIDATION_PREDICTIONS, SKIPPED_ROWS})  # by this package: not tables of crystals
-SHOWN_CHARACTERS = 40  # of a cell in a message
 SAMPLE = 50  # filled cells looked at to tell what a column holds
 
 _Columns = dict[str, list[Any]]
@@ -88,7 +84,7 @@ def read_records(path: Path, structure_column: str | None = None, id_column: str
     targets: Sequence[str] | None = None
     bad: dict[int, BadStructureError] = {}
     if name.endswith((".csv", ".csv.gz")):
-        columns, bad = _csv_columns(read_text(path), path)
+        columns, bad = csv_columns(read_text(path), path)
     elif name.endswith((".json", ".json.gz")):
         columns, bad, targets = _json_columns(_decode(read_text(path), path), path)
     elif name.endswith((".jsonl", ".jsonl.gz", ".ndjson")):
@@ -157,49 +153,6 @@ def _find_id(columns: _Columns, path: Path, named: str | None) -> str | None:
 
 def _text_of(cell: object) -> str:
     return "" if cell is None or cell != cell else str(cell)
-
-
-def _csv_rows(text: str, path: Path) -> list[list[str]]:
-    limit = csv.field_size_limit(2**31 - 1)  # the default, 131,072 characters, is less than a large CIF
-    try:
-        return [row for row in csv.reader(io.StringIO(text, newline="")) if row]
-    except csv.Error as error:
-        raise ValueError(f"{path} is not a CSV table: {error}") from error
-    finally:
-        csv.field_size_limit(limit)
-
-
-def _csv_columns(text: str, path: Path) -> tuple[_Columns, dict[int, BadStructureError]]:
-    header, *rows = _csv_rows(text, path) or [[]]
-    _check_header(header, path)
-    bad = {
-        row: BadStructureError(Reason.UNREADABLE, f"the row has {len(cells)} cells, the header {len(header)}")
-        for row, cells in enumerate(rows)
-        if len(cells) != len(header)
-    }
-    padded = [(cells + [""] * len(header))[: len(header)] for cells in rows]
-    return {name: [cells[column] for cells in padded] for column, name in enumerate(header)}, bad
-
-
-def _check_header(header: Sequence[str], path: Path) -> None:
-    data = next((cell for cell in header if looks_like_structure(cell) or has_suffix(cell)), None)
-    if data is not None:
-        raise ValueError(f"the first line of {path} must name the columns; it holds the structure {_shown(data)}")
-    for separator, name in ((";", "';'"), ("\t", "tabs")):
-        if sum(cell.count(separator) for cell in header) >= max(len(header), 1):  # more than commas
-            raise ValueError(
-                f"the columns of {path} are separated by {name}: save it with commas between the columns and points in "
-                f"the numbers, for example by pandas.read_csv('{path.name}', sep={separator!r}, decimal=',')"
-                ".to_csv('with_commas.csv', index=False)"
-            )
-    twice = next((name for name, count in Counter(header).items() if count > 1), None)
-    if twice is not None:
-        raise ValueError(f"{path} has a column name twice, {_shown(twice)}: the first line must name the columns")
-
-
-def _shown(text: str) -> str:
-    """The beginning of a cell, in a line."""
-    return repr(shorten(text, SHOWN_CHARACTERS, placeholder=" ..."))
 
 
 def _decode(text: str, path: Path) -> Any:
@@ -279,11 +232,9 @@ def _read_folder(folder: Path, id_column: str | None) -> Records:
         names = [file.name for file in files]
         return Records([read_structure_file(folder, name) for name in names], [id_of_file(name) for name in names])
     text = read_text(tables[0])
-    if tables[0].name == "id_prop.csv" and not _has_header(text, tables[0]):
-        width = max((len(row) for row in _csv_rows(text, tables[0])), default=1)
-        names = ["id", "target"] if width == 2 else ["id", *(f"target_{i}" for i in range(1, width))]
-        text = ",".join(names) + "\n" + text
-    columns, bad = _csv_columns(text, tables[0])
+    if tables[0].name == "id_prop.csv":
+        text = with_cgcnn_header(text, tables[0])
+    columns, bad = csv_columns(text, tables[0])
     column = _find_id(columns, tables[0], id_column) or next(iter(columns), None)
     if column is None or not columns[column]:
         raise ValueError(f"{tables[0]} has no rows")
@@ -303,13 +254,3 @@ def _warn_of_others(files: Sequence[Path], ids: Sequence[str], table: Path) -> N
             table,
             others[0],
         )
-
-
-def _has_header(text: str, path: Path) -> bool:
-    """CGCNN's `id_prop.csv` begins with a crystal: its second cell is a number."""
-    first = next(iter(_csv_rows(text, path)), [])
-    try:
-        float(first[1])
-    except (IndexError, ValueError):
-        return True
-    return False
