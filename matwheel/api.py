@@ -8,7 +8,7 @@ has at hand: paths, pymatgen structures or ASE atoms. They live here and not in 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 def predict(
     model: str | Path | Sequence[str | Path],
-    structures: StructureLike | Sequence[StructureLike],
+    structures: StructureLike | Iterable[StructureLike],
     interval: float | None = None,
 ) -> pd.DataFrame:
     """Predict a property of crystals, in the unit the model was trained in.
@@ -42,7 +42,8 @@ def predict(
     Args:
         model: Checkpoint, folder of a stage with `predictor.skops`, exported folder, or folder with several of these;
             several predict their mean.
-        structures: Paths (structure file, table, folder), pymatgen structures or ASE atoms, one or several.
+        structures: One or several (a list, a pandas series, a generator) of: path (structure file, table, folder), text
+            of a CIF or POSCAR, pymatgen structure, ASE atoms.
         interval: Probability with which the true value shall lie between `low` and `high`; calibrated on the validation
             rows of the training, where these were kept. None for no interval.
 
@@ -86,15 +87,15 @@ def sample(generator: str | Path, values: ConditionValues, n: int, seed: int = 0
 
 
 def evaluate(
-    structures: StructureLike | Sequence[StructureLike],
-    reference: StructureLike | Sequence[StructureLike],
+    structures: StructureLike | Iterable[StructureLike],
+    reference: StructureLike | Iterable[StructureLike],
     settings: Settings | None = None,
     pool: Pool | None = None,
 ) -> Evaluation:
     """Judge generated crystals: validity, coverage, uniqueness, novelty and more, see `python -m matwheel.evaluate`.
 
     Args:
-        structures: The generated crystals: paths, pymatgen structures or ASE atoms.
+        structures: The generated crystals, as `predict` takes them.
         reference: Crystals to compare with, the training set as a rule: the same, or the name of a data set.
         settings: Cut-offs and tolerances.
         pool: Processes and time-out of the slow parts. Scripts need the guard `if __name__ == "__main__":`.

@@ -41,7 +41,7 @@ import matwheel.predictors.structure_features  # noqa: F401
 from matwheel.command import QUIET
 from matwheel.data.conditions import ConditionDataModule
 from matwheel.data.module import CrystalDataModule
-from matwheel.files import RUNS, write_text_atomically
+from matwheel.files import RUNS, SKIPPED_ROWS, VALIDATION_PREDICTIONS, write_text_atomically
 from matwheel.flywheel.callback import Flywheel
 from matwheel.flywheel.ledger import derive_seed
 from matwheel.models.checkpoints import WholeCheckpoints, load_weights
@@ -49,7 +49,7 @@ from matwheel.models.predictor import PropertyPredictor
 from matwheel.models.training_progress import TrainingProgress
 from matwheel.shipped_configs import with_shipped_configs
 from matwheel.user_errors import UserError
-from matwheel.writers import VALIDATION_PREDICTIONS, PredictionWriter, StructureWriter
+from matwheel.writers import PredictionWriter, StructureWriter
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ class RunRecord(SaveConfigCallback):
             if data.split_rows is not None:
                 data.split_rows.save(folder / "split.json", data.table)
             if len(data.report):
-                data.report.to_csv(folder / "skipped_rows.csv")
+                data.report.to_csv(folder / SKIPPED_ROWS)
 
     def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Give all options to W&B; called in the first process."""

@@ -10,7 +10,7 @@ from jsonargparse import ArgumentParser
 
 from matwheel.checkpoint_file import read_checkpoint
 from matwheel.command import command
-from matwheel.files import replaced_when_complete, write_text_atomically
+from matwheel.files import VALIDATION_PREDICTIONS, replaced_when_complete, write_text_atomically
 from matwheel.models.checkpoints import MODEL_CLASS
 from matwheel.models.latent_prior import LatentPrior
 from matwheel.models.predictor import PropertyPredictor
@@ -19,7 +19,6 @@ from matwheel.models.trained import FITTED, FITTED_SUFFIX, WEIGHTS, TrainedModel
 from matwheel.predictors.predictor_file import read_predictor
 from matwheel.predictors.saved import validation_predictions
 from matwheel.report.model_card import CARD, card_of_fitted, card_of_model
-from matwheel.writers import VALIDATION_PREDICTIONS
 
 _KINDS: dict[str, type[PropertyPredictor] | type[LatentPrior]] = {
     kind.__name__: kind for kind in (PropertyPredictor, LatentPrior)

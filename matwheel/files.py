@@ -14,6 +14,11 @@ import pandas as pd
 
 RUNS = Path("runs")
 """Where the folders of runs are by default."""
+PREDICTIONS = "predictions.csv"
+VALIDATION_PREDICTIONS = "validation_predictions.csv"
+"""Predictions of the validation rows, by which intervals are calibrated."""
+SKIPPED_ROWS = "skipped_rows.csv"
+"""Rows of a table that could not be used, with reasons."""
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """Error numbers of a full disk, a spent quota and a limit on the size of files."""
 

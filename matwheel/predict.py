@@ -11,12 +11,10 @@ from jsonargparse import ArgumentParser, Namespace
 
 from matwheel.command import command
 from matwheel.data.inputs import read_structures
-from matwheel.files import replaced_when_complete
+from matwheel.files import PREDICTIONS, SKIPPED_ROWS, replaced_when_complete
 from matwheel.predictors.saved_ensemble import PredictorEnsemble
 
 log = logging.getLogger(__name__)
-
-_SKIPPED = "skipped_rows.csv"
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -60,8 +58,8 @@ def _parser() -> ArgumentParser:
     parser.add_argument(
         "--out",
         type=Path,
-        default=Path("predictions.csv"),
-        help=f"Table to write, .csv or .parquet; rows that cannot be used are listed beside it in {_SKIPPED}.",
+        default=Path(PREDICTIONS),
+        help=f"Table to write, .csv or .parquet; rows that cannot be used are listed beside it in {SKIPPED_ROWS}.",
     )
     return parser
 
@@ -77,7 +75,7 @@ def _run(options: Namespace) -> None:
     crystals = read_structures(options.inputs)
     if crystals.report.bad:
         log.warning("%s", crystals.report.summary())
-        crystals.report.to_csv(out.with_name(_SKIPPED))
+        crystals.report.to_csv(out.with_name(SKIPPED_ROWS))
     _write(models.predict(crystals, options.interval), out)
     print(f"wrote {len(crystals)} predictions of {models.target or 'the property'} to {out}")
 

@@ -16,15 +16,12 @@ from lightning.pytorch.callbacks import BasePredictionWriter
 from matwheel.data.conditions import ConditionDataModule
 from matwheel.data.crystal import CrystalTable, FloatArray
 from matwheel.data.module import CrystalDataModule
-from matwheel.files import replaced_when_complete
+from matwheel.files import PREDICTIONS, replaced_when_complete
 from matwheel.metrics.validity import composition_validity, structure_validity
 from matwheel.models.predictor import Predictions
 
 log = logging.getLogger(__name__)
 
-PREDICTIONS = "predictions.csv"
-VALIDATION_PREDICTIONS = "validation_predictions.csv"
-"""Predictions of the validation rows, by which intervals are calibrated."""
 SAMPLES = "samples.npz"
 """The generated crystals as a `CrystalTable`, for the stages that follow."""
 SAMPLES_EXTXYZ = "samples.extxyz"

@@ -11,10 +11,10 @@ import yaml
 
 from matwheel.checkpoint_file import read_checkpoint
 from matwheel.export import main as export
+from matwheel.files import VALIDATION_PREDICTIONS
 from matwheel.fit import main as fit
 from matwheel.models.trained import WEIGHTS
 from matwheel.predict import main as predict
-from matwheel.writers import VALIDATION_PREDICTIONS
 from tests.data.samples import CAESIUM_CHLORIDE, cif
 from tests.test_cli import CONFIGS, QUIET, _args
 from tests.trained import SMALL_NETWORK, train_predictor

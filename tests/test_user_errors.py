@@ -53,6 +53,7 @@ def test_programming_errors_keep_their_traceback(monkeypatch: pytest.MonkeyPatch
         (["--data.dataset", "none.csv"], "there is no data set and no file or folder 'none.csv'"),
         (["--data.target", "nothing"], "mp_poly_total has no numeric property 'nothing'"),
         (["--data.split", "RandomSplit", "--data.split.val", "2"], "must not be negative nor exceed 1 in sum"),
+        (["--data.batch_size", "0"], "batch_size must be at least 1, not 0"),
         (["--ckpt_path", "none.ckpt"], "no such checkpoint: none.ckpt"),
         (["--ckpt_path", "random.ckpt"], "random.ckpt is not a checkpoint that can be read"),
         (["--data.dataset", "bomb.csv.gz"], "bomb.csv.gz unpacks to more than 0.001 GB: if you trust it"),

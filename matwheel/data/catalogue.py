@@ -135,7 +135,7 @@ def load(
         return _load_jarvis(info)
     path = Path(dataset).expanduser()
     if path.exists():
-        return read_table(path, structure_column, id_column)
+        return replace(read_table(path, structure_column, id_column), own=True)
     raise ValueError(_unknown(dataset, data_dir))
 
 

@@ -3,17 +3,40 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TypeGuard
 
 from matwheel.data.checks import BadStructureError
 from matwheel.data.rows import Reason
 from matwheel.data.structures import MAX_TEXT
 
 SUFFIXES = (".cif", ".vasp", ".poscar")
+BEGINNINGS = ("POSCAR", "CONTCAR")
+NAMES = ", ".join((*SUFFIXES, *(f"{beginning}*" for beginning in BEGINNINGS)))
+"""What structure files are called, for messages."""
+_OTHER_FILES = (".csv", ".json", ".jsonl", ".ndjson", ".parquet", ".extxyz", ".xyz", ".gz", ".zip", ".tar", ".tgz")
 
 
-def names_a_file(cell: object) -> bool:
-    """Whether a table's cell is the name of a structure file."""
+def has_suffix(cell: object) -> bool:
+    """Whether a table's cell is a name with the suffix of structure files."""
     return isinstance(cell, str) and "\n" not in cell and cell.strip().lower().endswith(SUFFIXES)
+
+
+def names_a_file(cell: object) -> TypeGuard[str]:
+    """Whether a table's cell is the name of a structure file: by its suffix, or as VASP calls them (`POSCAR_mp-1`)."""
+    if not isinstance(cell, str) or "\n" in cell or has_suffix(cell):
+        return has_suffix(cell)
+    name = cell.strip().rpartition("/")[2]
+    return name.startswith(BEGINNINGS) and not name.lower().endswith(_OTHER_FILES)
+
+
+def id_of_file(name: str) -> str:
+    """Id of the crystal in a structure file: its name without the suffix, all of it where there is none."""
+    return Path(name).stem if has_suffix(name) else name
+
+
+def list_structure_files(folder: Path) -> list[Path]:
+    """The structure files of a folder, by name."""
+    return sorted(path for path in folder.iterdir() if names_a_file(path.name) and not path.is_dir())
 
 
 def read_structure_file(folder: Path, name: str) -> str | BadStructureError:
@@ -37,8 +60,9 @@ def read_structure_file(folder: Path, name: str) -> str | BadStructureError:
 
 
 def find_structure_file(folder: Path, id: str) -> str | BadStructureError:
-    """Text of the structure file of an id: the id itself where it names a file, else with a known suffix."""
-    if names_a_file(id):
+    """Text of the structure file of an id: the id with a known suffix, or the id itself where it names a file."""
+    if has_suffix(id):
         return read_structure_file(folder, id)
-    attempts = [read_structure_file(folder, id + suffix) for suffix in SUFFIXES]
+    names = [*(id + suffix for suffix in SUFFIXES), *([id] if names_a_file(id) else [])]
+    attempts = [read_structure_file(folder, name) for name in names]
     return next((text for text in attempts if isinstance(text, str)), attempts[0])

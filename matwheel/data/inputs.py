@@ -2,54 +2,73 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, TypeGuard
+
+import pandas as pd
+from pymatgen.core.structure import SiteCollection
 
 from matwheel.data.checks import BadStructureError
 from matwheel.data.crystal import Crystal
 from matwheel.data.extxyz import crystal_from_atoms
 from matwheel.data.records import Records, concatenate_records, distinct_ids, load_records
 from matwheel.data.rows import LoadedTable
-from matwheel.data.structures import parse_structure
+from matwheel.data.structures import looks_like_structure, parse_structure
 from matwheel.data.tables import read_records
 
 if TYPE_CHECKING:
     from ase import Atoms
     from pymatgen.core import Structure
 
-    StructureLike: TypeAlias = str | Path | Structure | Atoms | Crystal
+    StructureLike: TypeAlias = str | Path | Mapping[str, object] | Structure | Atoms | Crystal
 
 
 def read_structures(
-    given: StructureLike | Sequence[StructureLike],
+    given: StructureLike | Iterable[StructureLike],
     parse: Callable[[object, str], Crystal] = parse_structure,
 ) -> LoadedTable:
     """One table of everything that is given; bad rows are in its report.
 
     Args:
-        given: One or several of: path of a structure file, of a table (see `matwheel.data.tables.read_table`) or of a
-            folder; pymatgen structure; ASE atoms. Crystals without an id are numbered; a repeated id gets a number.
+        given: One or several (a list, a pandas series, an array, a generator) of: path of a structure file, of a table
+            (see `matwheel.data.tables.read_table`) or of a folder; text of a CIF or POSCAR; pymatgen structure or its
+            dictionary; ASE atoms. Crystals without an id are numbered; a repeated id gets a number.
         parse: See `matwheel.data.records.load_records`.
 
     Raises:
-        ValueError: If nothing is given, a file cannot be read, or no row is usable.
+        ValueError: If nothing or a data frame is given, a file cannot be read, or no row is usable.
     """
-    items = list(given) if isinstance(given, list | tuple) else [given]  # a pymatgen structure is a sequence, too
+    items = list(given) if _holds_several(given) else [given]
     records = concatenate_records([_records(item) for item in items])
     if not len(records.structures):
         raise ValueError("no structures were given")
-    paths = [str(item) for item in items if isinstance(item, str | Path)]
-    name = paths[0] if len(items) == 1 and paths else f"{len(items)} inputs"
+    name = str(items[0]) if len(items) == 1 and _is_path(items[0]) else f"{len(items)} inputs"
     return load_records(name, replace(records, ids=distinct_ids(records.ids)), parse=parse)
+
+
+def _holds_several(given: object) -> TypeGuard[Iterable[object]]:
+    from ase import Atoms
+
+    one = (str, bytes, Mapping, SiteCollection, Atoms, pd.DataFrame)  # iterable, too
+    return isinstance(given, Iterable) and not isinstance(given, one)
+
+
+def _is_path(item: object) -> TypeGuard[str | Path]:
+    return isinstance(item, Path) or (isinstance(item, str) and "\n" not in item and not looks_like_structure(item))
 
 
 def _records(item: object) -> Records:
     from ase import Atoms
 
-    if isinstance(item, str | Path):
+    if _is_path(item):
         return read_records(Path(item).expanduser())
+    if isinstance(item, pd.DataFrame):
+        raise ValueError(
+            f"a data frame (columns {', '.join(map(str, item.columns))}) is not read: give its column of structures, "
+            "such as frame['structure']"
+        )
     if isinstance(item, Atoms):
         try:
             return Records([crystal_from_atoms(item)], [str(item.info.get("id", ""))])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from matwheel.data.cells import niggli_reduce
 from matwheel.data.checks import usable_rows
 from matwheel.data.crystal import CrystalTable, FloatArray, IntArray
 from matwheel.data.graphs import CrystalGraphs
+from matwheel.data.repeats import without_repeats
 from matwheel.data.rows import LoadedTable
 from matwheel.data.shares import Shares
 from matwheel.data.splits import RandomSplit, Split, SplitRows
@@ -68,6 +70,9 @@ class CrystalDataModule(L.LightningDataModule):
         cache_dir: Where graphs are cached; `$MATWHEEL_CACHE` or the user's cache folder by default.
         structure_column: Column of a table that holds the structures; found by itself by default.
         id_column: Column of a table that holds unique names; found by itself by default.
+
+    Raises:
+        ValueError: If a size, the cutoff or a number of processes is out of range.
     """
 
     table: CrystalTable
@@ -93,6 +98,14 @@ class CrystalDataModule(L.LightningDataModule):
         id_column: str | None = None,
     ) -> None:
         super().__init__()
+        counts = {"max_sites": max_sites, "max_neighbours": max_neighbours, "batch_size": batch_size}
+        for name, value in counts.items():
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, not {value}")
+        if num_workers < 0:
+            raise ValueError(f"num_workers must be 0 or more, not {num_workers}")
+        if not 0 < cutoff < math.inf:
+            raise ValueError(f"cutoff must be a finite distance above 0 A, not {cutoff}")
         self.dataset = dataset
         self.target_option = target
         self.conditions_option = conditions
@@ -129,7 +142,10 @@ class CrystalDataModule(L.LightningDataModule):
         self.table = loaded.table
         self.report = loaded.report
         if stage != "predict":
-            labelled = usable_rows(loaded, required=list(dict.fromkeys([self.target, *self.conditions])))
+            required = list(dict.fromkeys([self.target, *self.conditions]))
+            labelled = usable_rows(loaded, required)
+            if loaded.own:
+                labelled = without_repeats(labelled, required)
             self.report = labelled.report
             in_table = np.flatnonzero(np.isin(loaded.source_rows, labelled.source_rows))
             self.split_rows = self.split.split(labelled, self.labelled_fraction).map(in_table)

@@ -122,7 +122,7 @@ def concatenate_records(tables: Sequence[Records]) -> Records:
 
 
 def _numeric_columns(records: Records) -> tuple[dict[str, FloatArray], dict[str, dict[int, str]]]:
-    """Columns of which at least half of the filled cells are numbers; and the text among these."""
+    """Columns of which at least half of the filled cells are numbers; and the text among these and in other columns."""
     names = list(records.columns) if records.targets is None else list(records.targets)
     columns: dict[str, FloatArray] = {}
     not_numbers: dict[str, dict[int, str]] = {}
@@ -140,8 +140,8 @@ def _numeric_columns(records: Records) -> tuple[dict[str, FloatArray], dict[str,
         numbers = int(np.isfinite(values).sum())  # a formula such as InF reads as infinity
         if numbers and numbers >= len(texts):
             columns[name] = values
-            if texts:
-                not_numbers[name] = texts
+        if texts or name not in columns:
+            not_numbers[name] = texts
     return columns, not_numbers
 
 

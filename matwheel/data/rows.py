@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import difflib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -120,7 +121,10 @@ class LoadedTable:
         report: The rows that are not in the table.
         default_target: Property to predict when the user names none; None where there is no obvious one.
         units: Units of properties, where known.
-        not_numbers: By property and position in the source, cells that hold text instead of a number.
+        not_numbers: By column and position in the source, cells that hold text instead of a number. A column with fewer
+            numbers than texts, or with no number at all, is here and not among the properties.
+        own: Whether it is a table of a person's own, in which a crystal may stand twice unnoticed. Data sets by name
+            are used as they were published.
     """
 
     name: str
@@ -130,6 +134,7 @@ class LoadedTable:
     default_target: str | None = None
     units: Mapping[str, str] = field(default_factory=dict)
     not_numbers: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
+    own: bool = False
 
     def __len__(self) -> int:
         return len(self.table)
@@ -150,10 +155,28 @@ class LoadedTable:
         """Accept the name of a numeric property.
 
         Raises:
-            ValueError: If there is no such property; lists those there are.
+            ValueError: If there is no such property; says what its column holds instead, or lists those there are.
         """
-        if name not in self.table.properties:
-            raise ValueError(f"{self.name} has no numeric property '{name}'; numeric properties: {self._known()}")
+        if name in self.table.properties:
+            return
+        if name not in self.not_numbers:
+            raise ValueError(
+                f"{self.name} has no numeric property '{name}'; numeric properties: {self._known()}{self._hint(name)}"
+            )
+        texts = self.not_numbers[name]
+        if not texts:
+            raise ValueError(f"column '{name}' of {self.name} holds no number in any of {self.report.total} rows")
+        row, text = next(iter(texts.items()))
+        raise ValueError(
+            f"column '{name}' of {self.name} holds text in {len(texts)} of {self.report.total} rows, for example row "
+            f"{row}: '{' '.join(text.split())}'; write numbers without unit and with a decimal point; leave unknown "
+            "values empty"
+        )
+
+    def _hint(self, name: str) -> str:
+        spelled = {known.casefold(): known for known in (*self.not_numbers, *self.table.properties)}
+        close = difflib.get_close_matches(name.casefold(), spelled, n=1)
+        return f"; did you mean '{spelled[close[0]]}'?" if close else ""
 
     def _known(self) -> str:
         return ", ".join(self.table.properties) or "none"

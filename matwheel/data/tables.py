@@ -2,28 +2,40 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from matwheel.data.checks import BadStructureError
-from matwheel.data.cif_folder import SUFFIXES, find_structure_file, names_a_file, read_structure_file
+from matwheel.data.cif_folder import (
+    NAMES,
+    find_structure_file,
+    has_suffix,
+    id_of_file,
+    list_structure_files,
+    names_a_file,
+    read_structure_file,
+)
+from matwheel.data.csv_text import csv_columns, with_cgcnn_header
 from matwheel.data.extxyz import read_extxyz
 from matwheel.data.records import Records, load_records
 from matwheel.data.rows import LoadedTable, Reason
 from matwheel.data.structures import looks_like_structure
 from matwheel.data.unpacking import check_unpacked_size, read_text
+from matwheel.files import PREDICTIONS, SKIPPED_ROWS, VALIDATION_PREDICTIONS
+
+log = logging.getLogger(__name__)
 
 STRUCTURE_NAMES = ("structure", "cif", "poscar", "cif_string", "cif_str", "structure_dict", "file", "filename", "path")
 ID_NAMES = ("id", "material_id", "mpid", "mp_id", "mp-id", "jid", "jarvis_id", "task_id", "identifier")
 ARRAY_NAMES = ("lattice", "species", "frac_coords")
 FORMATS = (
     ".csv, .json, .jsonl, .parquet (.csv, .json and .jsonl also with .gz), .extxyz, .xyz, a structure file "
-    f"({', '.join(SUFFIXES)}), or a folder"
+    f"({NAMES}), or a folder"
 )
+WRITTEN_HERE = frozenset({PREDICTIONS, VALIDATION_PREDICTIONS, SKIPPED_ROWS})  # by this package: not tables of crystals
 SAMPLE = 50  # filled cells looked at to tell what a column holds
 
 _Columns = dict[str, list[Any]]
@@ -36,7 +48,7 @@ def read_table(path: Path, structure_column: str | None = None, id_column: str |
     Args:
         path: A file of one of the formats above (a structure file is one row), or a folder that holds structure files
             and at most one CSV, whose first column (or `id_column`) names them; an `id_prop.csv` without header is read
-            as CGCNN reads it.
+            as CGCNN reads it. Predictions and skipped rows that this package wrote there are not that CSV.
         structure_column: Column with the structures (CIF text, POSCAR text, pymatgen dictionary, or name of a structure
             file in the table's folder); by default the first that holds such.
         id_column: Column with unique names; by default one with a usual name such as `material_id`, else rows are
@@ -65,14 +77,14 @@ def read_records(path: Path, structure_column: str | None = None, id_column: str
     if not path.is_file():
         raise ValueError(f"no such table: {path}")
     name = path.name.lower()
-    if name.endswith(SUFFIXES):
-        return Records([read_structure_file(path.parent, path.name)], [path.stem])
+    if names_a_file(path.name):
+        return Records([read_structure_file(path.parent, path.name)], [id_of_file(path.name)])
     if name.endswith((".extxyz", ".xyz")):
         return read_extxyz(path, id_column, frozenset(ID_NAMES))
     targets: Sequence[str] | None = None
     bad: dict[int, BadStructureError] = {}
     if name.endswith((".csv", ".csv.gz")):
-        columns, bad = _csv_columns(read_text(path), path)
+        columns, bad = csv_columns(read_text(path), path)
     elif name.endswith((".json", ".json.gz")):
         columns, bad, targets = _json_columns(_decode(read_text(path), path), path)
     elif name.endswith((".jsonl", ".jsonl.gz", ".ndjson")):
@@ -120,7 +132,7 @@ def _find_structure(columns: _Columns, path: Path) -> str:
     usual = [by_name[name] for name in STRUCTURE_NAMES if name in by_name]
     for name in dict.fromkeys([*usual, *columns]):
         filled = [cell for cell in columns[name] if cell not in (None, "")][:SAMPLE]
-        if any(looks_like_structure(cell) or names_a_file(cell) for cell in filled):
+        if any(looks_like_structure(cell) or has_suffix(cell) for cell in filled):
             return name
     if usual:
         return usual[0]
@@ -141,29 +153,6 @@ def _find_id(columns: _Columns, path: Path, named: str | None) -> str | None:
 
 def _text_of(cell: object) -> str:
     return "" if cell is None or cell != cell else str(cell)
-
-
-def _csv_rows(text: str, path: Path) -> list[list[str]]:
-    limit = csv.field_size_limit(2**31 - 1)  # the default, 131,072 characters, is less than a large CIF
-    try:
-        return [row for row in csv.reader(io.StringIO(text, newline="")) if row]
-    except csv.Error as error:
-        raise ValueError(f"{path} is not a CSV table: {error}") from error
-    finally:
-        csv.field_size_limit(limit)
-
-
-def _csv_columns(text: str, path: Path) -> tuple[_Columns, dict[int, BadStructureError]]:
-    header, *rows = _csv_rows(text, path) or [[]]
-    if len(set(header)) != len(header):
-        raise ValueError(f"{path} has a column name twice: {', '.join(header)}")
-    bad = {
-        row: BadStructureError(Reason.UNREADABLE, f"the row has {len(cells)} cells, the header {len(header)}")
-        for row, cells in enumerate(rows)
-        if len(cells) != len(header)
-    }
-    padded = [(cells + [""] * len(header))[: len(header)] for cells in rows]
-    return {name: [cells[column] for cells in padded] for column, name in enumerate(header)}, bad
 
 
 def _decode(text: str, path: Path) -> Any:
@@ -231,34 +220,37 @@ def _parquet_columns(path: Path) -> _Columns:
 
 
 def _read_folder(folder: Path, id_column: str | None) -> Records:
-    tables = sorted(folder.glob("*.csv"))
+    tables = sorted(path for path in folder.glob("*.csv") if path.name not in WRITTEN_HERE)
+    files = list_structure_files(folder)
     if (folder / "id_prop.csv") in tables:
         tables = [folder / "id_prop.csv"]
     if len(tables) > 1:
         raise ValueError(f"{folder} has several CSV tables ({', '.join(t.name for t in tables)}): give one by its path")
     if not tables:
-        files = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
         if not files:
-            raise ValueError(f"{folder} holds neither a CSV table nor structure files ({', '.join(SUFFIXES)})")
-        return Records([read_structure_file(folder, file.name) for file in files], [file.stem for file in files])
+            raise ValueError(f"{folder} holds neither a CSV table nor structure files ({NAMES})")
+        names = [file.name for file in files]
+        return Records([read_structure_file(folder, name) for name in names], [id_of_file(name) for name in names])
     text = read_text(tables[0])
-    if tables[0].name == "id_prop.csv" and not _has_header(text, tables[0]):
-        width = max((len(row) for row in _csv_rows(text, tables[0])), default=1)
-        names = ["id", "target"] if width == 2 else ["id", *(f"target_{i}" for i in range(1, width))]
-        text = ",".join(names) + "\n" + text
-    columns, bad = _csv_columns(text, tables[0])
+    if tables[0].name == "id_prop.csv":
+        text = with_cgcnn_header(text, tables[0])
+    columns, bad = csv_columns(text, tables[0])
     column = _find_id(columns, tables[0], id_column) or next(iter(columns), None)
     if column is None or not columns[column]:
         raise ValueError(f"{tables[0]} has no rows")
     ids = columns.pop(column)
+    _warn_of_others(files, ids, tables[0])
     return Records([bad.get(row) or find_structure_file(folder, id) for row, id in enumerate(ids)], ids, columns)
 
 
-def _has_header(text: str, path: Path) -> bool:
-    """CGCNN's `id_prop.csv` begins with a crystal: its second cell is a number."""
-    first = next(iter(_csv_rows(text, path)), [])
-    try:
-        float(first[1])
-    except (IndexError, ValueError):
-        return True
-    return False
+def _warn_of_others(files: Sequence[Path], ids: Sequence[str], table: Path) -> None:
+    named = {id.strip() for id in ids}
+    others = [file.name for file in files if named.isdisjoint((file.name, id_of_file(file.name)))]
+    if others:
+        log.warning(
+            "%d of %d structure files are not used: %s does not name them, for example %s",
+            len(others),
+            len(files),
+            table,
+            others[0],
+        )

@@ -69,7 +69,7 @@ def read_text(path: Path, errors: str = "strict") -> str:
     try:
         return content.decode("utf-8-sig", errors)
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} cannot be read as text: {error}") from error
+        raise ValueError(f"{path} cannot be read as text: {error}. Save it as UTF-8") from error
 
 
 def check_archive(path: Path) -> None:

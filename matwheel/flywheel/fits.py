@@ -16,7 +16,7 @@ import torch
 from matwheel.data.crystal import CrystalTable, FloatArray
 from matwheel.data.module import CrystalDataModule
 from matwheel.data.targets import TargetTransform
-from matwheel.files import replaced_when_complete
+from matwheel.files import PREDICTIONS, VALIDATION_PREDICTIONS, replaced_when_complete
 from matwheel.flywheel.arms import ArmName
 from matwheel.flywheel.fingerprint import describe
 from matwheel.flywheel.ledger import StageResult
@@ -28,7 +28,6 @@ from matwheel.models.trained import FITTED
 from matwheel.predictors.graph_network import PortableNetwork
 from matwheel.predictors.predictor import Fitted, Fitting, Labelled, NotPortableError, Predictor
 from matwheel.predictors.predictor_file import About, write_predictor
-from matwheel.writers import PREDICTIONS, VALIDATION_PREDICTIONS
 
 if TYPE_CHECKING:
     from matwheel.flywheel.turn import Turn

@@ -23,7 +23,7 @@ from matwheel.data.cells import niggli_reduce
 from matwheel.data.conditions import ConditionDataModule
 from matwheel.data.crystal import CrystalTable, FloatArray, IntArray
 from matwheel.data.module import CrystalDataModule
-from matwheel.files import read_parquet, replaced_when_complete, write_text_atomically
+from matwheel.files import VALIDATION_PREDICTIONS, read_parquet, replaced_when_complete, write_text_atomically
 from matwheel.flywheel.conditions import ConditionSampler, Disagreement
 from matwheel.flywheel.filters import Filter, FilterResult
 from matwheel.flywheel.sources import CrystalSource
@@ -36,7 +36,6 @@ from matwheel.models.latents import LatentDataModule
 from matwheel.models.multi_task import MultiTaskPredictor
 from matwheel.writers import (
     SAMPLES,
-    VALIDATION_PREDICTIONS,
     PredictionWriter,
     StructureWriter,
     describe_samples,

@@ -11,12 +11,11 @@ import lightning as L
 import yaml
 
 from matwheel.checkpoint_file import read_checkpoint
-from matwheel.files import write_text_atomically
+from matwheel.files import VALIDATION_PREDICTIONS, write_text_atomically
 from matwheel.models.checkpoints import MODEL_CLASS, load_state
 from matwheel.models.latent_prior import LatentPrior
 from matwheel.models.run_config import CONFIG, RunConfig, find_config
 from matwheel.weights_file import write_weights
-from matwheel.writers import VALIDATION_PREDICTIONS
 
 WEIGHTS = "model.safetensors"
 STAGE = "stage.json"

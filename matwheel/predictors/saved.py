@@ -11,12 +11,12 @@ import pandas as pd
 from matwheel.data.cells import niggli_reduce
 from matwheel.data.crystal import CrystalTable, FloatArray
 from matwheel.data.targets import TargetTransform
+from matwheel.files import VALIDATION_PREDICTIONS
 from matwheel.models.predictor import TARGET, PropertyPredictor
 from matwheel.models.trained import FITTED_SUFFIX, TrainedModel
 from matwheel.predictors.graph_network import GraphNetwork
 from matwheel.predictors.predictor import Fitted
 from matwheel.predictors.predictor_file import read_predictor
-from matwheel.writers import VALIDATION_PREDICTIONS
 
 
 @dataclass(frozen=True)

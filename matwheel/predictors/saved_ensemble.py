@@ -12,10 +12,10 @@ import pandas as pd
 
 from matwheel.data.cells import niggli_reduce
 from matwheel.data.rows import LoadedTable
+from matwheel.files import VALIDATION_PREDICTIONS
 from matwheel.metrics.calibration import Calibration
 from matwheel.models.trained import model_files
 from matwheel.predictors.saved import SavedPredictor
-from matwheel.writers import VALIDATION_PREDICTIONS
 
 log = logging.getLogger(__name__)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from matwheel import __version__
 from matwheel.data.catalogue import DATASETS
+from matwheel.files import VALIDATION_PREDICTIONS
 from matwheel.models.kernel_prior import KernelPrior
 from matwheel.models.latent_prior import LatentPrior
 from matwheel.models.predictor import TARGET
@@ -18,7 +19,6 @@ from matwheel.models.trained import STAGE, TrainedModel
 from matwheel.predictors.predictor import Fitted
 from matwheel.predictors.predictor_file import About
 from matwheel.predictors.saved import validation_predictions
-from matwheel.writers import VALIDATION_PREDICTIONS
 
 CARD = "README.md"
 _ERRORS = ("mae", "rmse", "r2", "loss")  # figures worth showing, of all that a run logs

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from matwheel.data.crystal import CrystalTable
+from matwheel.files import PREDICTIONS
 from matwheel.flywheel.end_screen import SYNTHETIC
 from matwheel.flywheel.rounds import RoundRow, read_rounds
 from matwheel.flywheel.wheel import ROUNDS
@@ -24,7 +25,6 @@ from matwheel.report.generator_tables import generator_tables
 from matwheel.report.numbers import number, unit_in_text
 from matwheel.report.page_tables import PageTable
 from matwheel.report.picture import Picture
-from matwheel.writers import PREDICTIONS
 
 _SHOWN_CRYSTALS = 24
 

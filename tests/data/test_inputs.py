@@ -1,13 +1,17 @@
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from ase import Atoms
 from ase.build import bulk
+from numpy.typing import NDArray
 from pymatgen.core import Lattice, Structure
 
 from matwheel.data.inputs import read_structures
-from tests.data.samples import CAESIUM_CHLORIDE, cif
+from matwheel.data.rows import Reason
+from tests.data.samples import CAESIUM_CHLORIDE, as_json, cif, poscar
 
 SALT = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
 
@@ -27,6 +31,42 @@ def test_a_single_one_needs_no_list(tmp_path: Path) -> None:
     (tmp_path / "a.cif").write_text(cif(CAESIUM_CHLORIDE))
     for given in (SALT, bulk("Cu"), tmp_path / "a.cif", str(tmp_path / "a.cif")):
         assert len(read_structures(given)) == 1
+
+
+def several() -> list[Structure | Atoms]:
+    return [SALT, bulk("Cu")]
+
+
+def as_array() -> NDArray[np.object_]:
+    array = np.empty(2, dtype=object)
+    array[:] = several()
+    return array
+
+
+@pytest.mark.parametrize("given", [tuple(several()), pd.Series(several()), as_array(), iter(several())], ids=type)
+def test_several_may_come_in_anything_that_lists_them(given: Iterable[Structure | Atoms]) -> None:
+    assert read_structures(given).table.num_atoms.tolist() == [8, 1]
+
+
+def test_a_column_of_a_frame_may_have_holes() -> None:
+    loaded = read_structures(pd.Series([None, SALT, float("nan")], dtype=object))
+    assert loaded.source_rows.tolist() == [1]
+    assert loaded.report.counts() == {Reason.EMPTY: 2}
+
+
+def test_a_whole_frame_is_refused_with_the_mend() -> None:
+    with pytest.raises(ValueError, match=r"data frame \(columns s, y\) .* such as frame\['structure'\]"):
+        read_structures(pd.DataFrame({"s": [SALT], "y": [1.0]}))
+
+
+@pytest.mark.parametrize("write", [cif, poscar, as_json, Structure.as_dict])
+def test_the_text_of_a_structure_is_no_path(write: Callable[[Structure], str]) -> None:
+    for given in (write(SALT), [write(SALT)]):
+        loaded = read_structures(given)
+        assert loaded.name == "1 inputs"
+        assert loaded.table.num_atoms.tolist() == [8]
+    with pytest.raises(ValueError, match="neither a CIF nor a POSCAR"):
+        read_structures("salt\n1.0\n" + "x" * 500)
 
 
 def test_what_cannot_be_used_is_reported_and_the_rest_kept() -> None:

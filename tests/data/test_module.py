@@ -36,6 +36,23 @@ def rows_of(loader) -> list[int]:
     return torch.cat([batch.row for batch in loader]).tolist()
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("max_sites", 0, "max_sites must be at least 1, not 0"),
+        ("max_neighbours", 0, "max_neighbours must be at least 1, not 0"),
+        ("batch_size", -3, "batch_size must be at least 1, not -3"),
+        ("num_workers", -1, "num_workers must be 0 or more, not -1"),
+        ("cutoff", 0.0, "cutoff must be a finite distance above 0 A, not 0.0"),
+        ("cutoff", float("inf"), "cutoff must be a finite distance above 0 A, not inf"),
+        ("cutoff", float("nan"), "cutoff must be a finite distance above 0 A, not nan"),
+    ],
+)
+def test_options_out_of_range_are_refused_at_once(name, value, message):
+    with pytest.raises(ValueError, match=message):
+        CrystalDataModule(**{name: value})
+
+
 def test_each_part_yields_its_rows(module):
     assert sorted(rows_of(module.train_dataloader())) == sorted(module.train_rows.tolist())
     assert rows_of(module.val_dataloader()) == module.val_rows.tolist()

@@ -166,6 +166,24 @@ def test_folder_with_table(tmp_path):
         read_table(tmp_path)
 
 
+def test_what_this_package_wrote_into_a_folder_is_not_its_table(tmp_path, caplog):
+    write_folder(tmp_path)
+    for name in ("predictions.csv", "skipped_rows.csv", "validation_predictions.csv"):
+        (tmp_path / name).write_text("id,prediction\na,1.0\n")
+    assert read_table(tmp_path).table.ids.tolist() == IDS
+    write_csv(tmp_path / "labels.csv", ["name", "y"], [[i, y] for i, y in zip(IDS, VALUES, strict=True)])
+    assert_read(read_table(tmp_path))
+    assert not caplog.text
+
+
+def test_structure_files_that_the_table_of_a_folder_does_not_name_are_told(tmp_path, caplog):
+    write_folder(tmp_path)
+    (tmp_path / "d.cif").write_text(cif(SKEWED))
+    path = write_csv(tmp_path / "labels.csv", ["name", "y"], [["a", 1], ["b.cif", 2]])
+    assert read_table(tmp_path).table.ids.tolist() == ["a", "b.cif"]
+    assert f"2 of 4 structure files are not used: {path} does not name them, for example c.cif" in caplog.text
+
+
 def test_folder_of_cgcnn(tmp_path):
     write_folder(tmp_path)
     (tmp_path / "id_prop.csv").write_text("".join(f"{i},{y}\n" for i, y in zip(IDS, VALUES, strict=True)))
@@ -183,6 +201,27 @@ def test_folder_without_table(tmp_path):
     empty.mkdir()
     with pytest.raises(ValueError, match="neither a CSV table nor structure files"):
         read_table(empty)
+
+
+def test_files_as_vasp_calls_them(tmp_path):
+    names = ["CONTCAR", "POSCAR", "POSCAR.Si", "POSCAR_mp-1", "POSCAR_mp-2.vasp"]
+    for name in names:
+        (tmp_path / name).write_text(poscar(SKEWED))
+        assert read_table(tmp_path / name).table.num_atoms.tolist() == [3]
+    (tmp_path / "POSCARS").mkdir()
+    ids = ["CONTCAR", "POSCAR", "POSCAR.Si", "POSCAR_mp-1", "POSCAR_mp-2"]
+    assert read_table(tmp_path).table.ids.tolist() == ids
+    write_csv(tmp_path / "POSCAR_labels.csv", ["name", "y"], [[id, y] for y, id in enumerate(ids)])
+    assert read_table(tmp_path).table.properties["y"].tolist() == [0, 1, 2, 3, 4]
+    rows = [["POSCAR", "POSCAR_mp-1", 1], ["POSCAR", "cifs/POSCAR_mp-3", 2]]
+    loaded = read_table(write_csv(tmp_path / "table.csv", ["format", "file", "y"], rows))
+    assert loaded.source_rows.tolist() == [0]
+    assert loaded.report.bad[0].detail == "no file cifs/POSCAR_mp-3 in the folder of the table"
+
+
+def test_a_column_with_the_word_poscar_holds_no_structures(tmp_path):
+    path = write_csv(tmp_path / "table.csv", ["POSCAR", "geometry", "y"], [["POSCAR", cif(SKEWED), 1]])
+    assert read_table(path).table.num_atoms.tolist() == [3]
 
 
 def test_files_are_followed_only_inside_the_folder(tmp_path):
@@ -245,6 +284,24 @@ def test_which_columns_are_properties(tmp_path):
     ]
 
 
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (["1.5", "102.8 GPa", "7 GPa"], "column 'K/GPa' of .* text in 2 of 3 rows, for example row 1: '102.8 GPa';"),
+        (["102,8", "7,1", "3,2"], "holds text in 3 of 3 rows, for example row 0: '102,8'; write numbers without unit"),
+        (["1.5", "not\nmeasured", "n.d."], "row 1: 'not measured'; .* leave unknown values empty"),
+        (["", "nan", ""], "column 'K/GPa' of .* holds no number in any of 3 rows"),
+    ],
+)
+def test_a_target_of_text_is_refused_with_an_example(tmp_path, values, message):
+    rows = [[cif(s), value] for s, value in zip(STRUCTURES, values, strict=True)]
+    loaded = read_table(write_csv(tmp_path / "table.csv", ["structure", "K/GPa"], rows))
+    with pytest.raises(ValueError, match=message):
+        loaded.choose_target("K/GPa")
+    with pytest.raises(ValueError, match=r"no numeric property 'k/gpa'; .*: none; did you mean 'K/GPa'\?$"):
+        loaded.choose_target("k/gpa")
+
+
 def test_good_rows_survive_bad_ones(tmp_path):
     """Empty structure, NaN target, disordered CIF, duplicate id, 2,000 atoms, text as target, ragged row, a path."""
     good = cif(CAESIUM_CHLORIDE)
@@ -296,7 +353,14 @@ def test_all_bad_is_an_error(tmp_path):
         ("table.csv", b"", "has no rows"),
         ("table.csv", b"id,structure\n", "has no rows"),
         ("table.csv", b"id,y\na,1\n", "no column of .* holds structures"),
-        ("table.csv", b"y,y\n1,1\n", "column name twice"),
+        ("table.csv", b"y,y\n1,1\n", "column name twice, 'y': the first line must name"),
+        ("table.csv", f'a,1.5,1.5,"{cif(SKEWED)}"\n'.encode(), r"first line of .* holds the structure '.{1,40}'$"),
+        ("table.csv", b"a.cif,1.5\nb.cif,2.5\n", "first line of .* must name the columns; .* 'a.cif'"),
+        ("table.csv", b"id;structure;y\na;x;1,5\n", "are separated by ';': save it with commas"),
+        ("table.csv", b"id;structure;K, GPa\na;x;1,5\n", r"sep=';', decimal=','\).to_csv"),
+        ("table.csv", b"sep=;\nid;structure;y\n", "are separated by ';': save it with commas"),
+        ("table.csv", b"id\tstructure\ty\na\tx\t1.5\n", "are separated by tabs: save it with commas"),
+        ("table.csv", "id,structure\na,x\n".encode("utf-16"), r"cannot be read as text.*\. Save it as UTF-8$"),
         ("table.csv", b"\xff\xfe\x00", "cannot be read as text"),
         ("table.csv.gz", b"not compressed", "cannot be read as text"),
         ("table.csv.gz", gzip.compress(b"id,structure", mtime=0)[:12] + bytes(20), "cannot be read as text"),

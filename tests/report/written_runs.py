@@ -9,11 +9,12 @@ import pandas as pd
 
 from matwheel.data.catalogue import load
 from matwheel.data.crystal import CrystalTable
+from matwheel.files import PREDICTIONS
 from matwheel.flywheel.labels import write_labels
 from matwheel.flywheel.ledger import Ledger
 from matwheel.flywheel.results import ResultRow, write_results
 from matwheel.flywheel.rounds import RoundRow, write_rounds
-from matwheel.writers import PREDICTIONS, write_samples
+from matwheel.writers import write_samples
 
 ERRORS = {"dummy": 9.0, "trees": 5.0, "F": 6.0, "F x k": 5.8, "G_F": 8.0, "F+G_F": 6.2}
 ROW = ResultRow(

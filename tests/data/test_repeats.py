@@ -1,0 +1,76 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from matwheel.data.catalogue import load
+from matwheel.data.crystal import Crystal, CrystalTable
+from matwheel.data.module import CrystalDataModule
+from matwheel.data.repeats import without_repeats
+from matwheel.data.rows import LoadedTable, Reason, RowReport
+from tests.data.samples import CAESIUM_CHLORIDE, ROCK_SALT, SKEWED, cif, poscar, write_csv
+from tests.data.test_graphs import make_table
+
+
+def loaded_of(*crystals: Crystal, y: list[float] | None = None) -> LoadedTable:
+    table = CrystalTable.from_crystals(replace(c, id=f"id-{row}") for row, c in enumerate(crystals))
+    table = table.with_properties(y=np.array(y if y is not None else [0.0] * len(table)))
+    return LoadedTable("sample", table, np.arange(len(table)) + 5, RowReport("sample", len(table) + 5))
+
+
+def test_a_crystal_is_known_again_in_any_orientation_and_order_of_sites():
+    crystal = Crystal.from_structure(SKEWED, "a")
+    turn, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))
+    order = [2, 0, 1]
+    same = replace(
+        crystal,
+        lattice=crystal.lattice @ turn,
+        frac_coords=(crystal.frac_coords[order] - 1e-7) % 1.0,  # a zero becomes nearly one
+        atomic_numbers=crystal.atomic_numbers[order],
+    )
+    others = [
+        replace(crystal, lattice=crystal.lattice * 1.001),
+        replace(crystal, frac_coords=crystal.frac_coords + np.diag([0.001, 0, 0])),
+        replace(crystal, atomic_numbers=crystal.atomic_numbers[order]),
+    ]
+    once = without_repeats(loaded_of(crystal, *others, same))
+    assert once.source_rows.tolist() == [5, 6, 7, 8]
+    assert [(bad.row, bad.id, bad.reason, bad.detail) for bad in once.report.bad] == [
+        (9, "id-4", Reason.REPEATED, "row 5 (id-0) has the same crystal")
+    ]
+
+
+def test_another_value_of_the_same_crystal_is_told():
+    one, other = (Crystal.from_structure(s, "") for s in (ROCK_SALT, CAESIUM_CHLORIDE))
+    once = without_repeats(loaded_of(one, other, one, one, y=[1.5, 2.0, 1.5, 3.0]), ["y"])
+    assert once.table.properties["y"].tolist() == [1.5, 2.0]
+    assert [bad.detail for bad in once.report.bad] == [
+        "row 5 (id-0) has the same crystal",
+        "row 5 (id-0) has the same crystal, with y 1.5 instead of 3: keep one of them",
+    ]
+
+
+@pytest.mark.parametrize("header", [["id", "structure", "y"], ["number", "structure", "y"]])
+def test_a_table_below_itself_does_not_leak(tmp_path, header):
+    structures = [crystal.to_structure() for crystal in make_table(12)]
+    rows = [[f"{write.__name__}-{i}", write(s), i] for write in (cif, poscar) for i, s in enumerate(structures)]
+    rows[3][2] = ""  # without a label it does not stand for its crystal
+    path = write_csv(tmp_path / "t.csv", header, rows)
+    module = CrystalDataModule(str(path), target="y", cache_dir=tmp_path / "cache")
+    module.prepare_data()
+    module.setup("fit")
+    used = np.concatenate([module.train_rows, module.val_rows, module.test_rows])
+    assert sorted(used.tolist()) == [0, 1, 2, *range(4, 12), 15]
+    assert module.report.counts() == {Reason.REPEATED: 11, Reason.MISSING: 1}
+
+    new = CrystalDataModule(str(path), target="y", cache_dir=tmp_path / "cache")
+    new.prepare_data()
+    new.setup("predict")
+    assert len(new.table) == 24
+    assert not new.report.bad
+
+
+def test_data_sets_by_name_are_used_as_published(tmp_path):
+    assert not load("mp_poly_total").own
+    path = write_csv(tmp_path / "t.csv", ["structure", "y"], [[cif(SKEWED), 1]])
+    assert load(str(path)).own
