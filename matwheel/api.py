@@ -36,6 +36,8 @@ def predict(
     model: str | Path | Sequence[str | Path],
     structures: StructureLike | Iterable[StructureLike],
     interval: float | None = None,
+    structure_column: str | None = None,
+    id_column: str | None = None,
 ) -> pd.DataFrame:
     """Predict a property of crystals, in the unit the model was trained in.
 
@@ -46,6 +48,8 @@ def predict(
             of a CIF or POSCAR, pymatgen structure, ASE atoms.
         interval: Probability with which the true value shall lie between `low` and `high`; calibrated on the validation
             rows of the training, where these were kept. None for no interval.
+        structure_column: Column of tables with the structures; found by itself by default.
+        id_column: Column of tables with the names; found by itself by default.
 
     Returns:
         A row per crystal given, in their order: `id`, `prediction`, with several models `spread` (standard deviation),
@@ -58,7 +62,7 @@ def predict(
     """
     paths = [model] if isinstance(model, str | Path) else model
     ensemble = PredictorEnsemble.load([Path(path) for path in paths])
-    crystals = read_structures(structures)
+    crystals = read_structures(structures, structure_column=structure_column, id_column=id_column)
     report = crystals.report
     if report.bad:
         log.warning("%s", report.summary())

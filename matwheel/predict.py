@@ -48,6 +48,18 @@ def _parser() -> ArgumentParser:
         nargs="+",
         help="Crystals: CIF or POSCAR files, folders of them, tables (CSV, JSON, Parquet) or extended XYZ.",
     )
+    parser.add_argument(
+        "--structure_column",
+        type=str | None,
+        default=None,
+        help="Column of tables with the structures, where there are several; found by itself by default.",
+    )
+    parser.add_argument(
+        "--id_column",
+        type=str | None,
+        default=None,
+        help="Column of tables with the names of crystals; found by itself by default.",
+    )
     parser.add_argument("--model", type=Path, nargs="+", default=[], help="Further models of the same property.")
     parser.add_argument(
         "--interval",
@@ -68,11 +80,11 @@ def _run(options: Namespace) -> None:
     out: Path = options.out
     if out.suffix not in (".csv", ".parquet"):
         raise ValueError(f"cannot write {out}: name a .csv or a .parquet file as --out")
-    written = {path.resolve() for path in (out, out.with_name(_SKIPPED))}
+    written = {path.resolve() for path in (out, out.with_name(SKIPPED_ROWS))}
     if replaced := [path for path in options.inputs if path.resolve() in written]:
         raise ValueError(f"{replaced[0]} is an input and would be replaced: name another file as --out")
     models = PredictorEnsemble.load([options.trained, *options.model])
-    crystals = read_structures(options.inputs)
+    crystals = read_structures(options.inputs, structure_column=options.structure_column, id_column=options.id_column)
     if crystals.report.bad:
         log.warning("%s", crystals.report.summary())
         crystals.report.to_csv(out.with_name(SKIPPED_ROWS))

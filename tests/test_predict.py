@@ -9,13 +9,14 @@ import pandas as pd
 import pytest
 import yaml
 
+from matwheel import api
 from matwheel.checkpoint_file import read_checkpoint
 from matwheel.export import main as export
 from matwheel.files import VALIDATION_PREDICTIONS
 from matwheel.fit import main as fit
 from matwheel.models.trained import WEIGHTS
 from matwheel.predict import main as predict
-from tests.data.samples import CAESIUM_CHLORIDE, cif
+from tests.data.samples import CAESIUM_CHLORIDE, ROCK_SALT, cif
 from tests.test_cli import CONFIGS, QUIET, _args
 from tests.trained import SMALL_NETWORK, train_predictor
 
@@ -221,3 +222,16 @@ def test_inputs_are_not_replaced(folder: Path, tmp_path: Path, checkpoints: list
         with pytest.raises(SystemExit):
             predict([str(checkpoints[0]), str(given), "--out", str(out)])
         assert given.read_text() == "id,cif\n"
+
+
+def test_the_column_of_the_training_can_be_named(tmp_path: Path, checkpoints: list[Path]) -> None:
+    salt = cif(CAESIUM_CHLORIDE)
+    table = tmp_path / "two.csv"
+    pd.DataFrame({"cif": [salt], "relaxed": [cif(ROCK_SALT)], "Material": ["a"]}).to_csv(table, index=False)
+    plain = predicted(tmp_path / "plain.csv", checkpoints[0], table)
+    named = ["--structure_column", "relaxed", "--id_column", "Material"]
+    relaxed = predicted(tmp_path / "relaxed.csv", checkpoints[0], table, *named)
+    assert (plain["id"].tolist(), relaxed["id"].tolist()) == (["row-0"], ["a"])
+    assert plain["prediction"].tolist() != relaxed["prediction"].tolist()
+    frame = api.predict(checkpoints[0], table, structure_column="relaxed", id_column="Material")
+    assert frame["prediction"].tolist() == pytest.approx(relaxed["prediction"].tolist())

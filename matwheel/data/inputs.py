@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 def read_structures(
     given: StructureLike | Iterable[StructureLike],
     parse: Callable[[object, str], Crystal] = parse_structure,
+    structure_column: str | None = None,
+    id_column: str | None = None,
 ) -> LoadedTable:
     """One table of everything that is given; bad rows are in its report.
 
@@ -36,12 +38,14 @@ def read_structures(
             (see `matwheel.data.tables.read_table`) or of a folder; text of a CIF or POSCAR; pymatgen structure or its
             dictionary; ASE atoms. Crystals without an id are numbered; a repeated id gets a number.
         parse: See `matwheel.data.records.load_records`.
+        structure_column: Of tables, see `matwheel.data.tables.read_table`.
+        id_column: Of tables.
 
     Raises:
         ValueError: If nothing or a data frame is given, a file cannot be read, or no row is usable.
     """
     items = list(given) if _holds_several(given) else [given]
-    records = concatenate_records([_records(item) for item in items])
+    records = concatenate_records([_records(item, structure_column, id_column) for item in items])
     if not len(records.structures):
         raise ValueError("no structures were given")
     name = str(items[0]) if len(items) == 1 and _is_path(items[0]) else f"{len(items)} inputs"
@@ -59,11 +63,11 @@ def _is_path(item: object) -> TypeGuard[str | Path]:
     return isinstance(item, Path) or (isinstance(item, str) and "\n" not in item and not looks_like_structure(item))
 
 
-def _records(item: object) -> Records:
+def _records(item: object, structure_column: str | None, id_column: str | None) -> Records:
     from ase import Atoms
 
     if _is_path(item):
-        return read_records(Path(item).expanduser())
+        return read_records(Path(item).expanduser(), structure_column, id_column)
     if isinstance(item, pd.DataFrame):
         raise ValueError(
             f"a data frame (columns {', '.join(map(str, item.columns))}) is not read: give its column of structures, "

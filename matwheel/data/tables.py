@@ -130,10 +130,14 @@ def _find_structure(columns: _Columns, path: Path) -> str:
     """The first column with structures, those with a usual name before others."""
     by_name = {name.strip().lower(): name for name in reversed(columns)}
     usual = [by_name[name] for name in STRUCTURE_NAMES if name in by_name]
-    for name in dict.fromkeys([*usual, *columns]):
-        filled = [cell for cell in columns[name] if cell not in (None, "")][:SAMPLE]
-        if any(looks_like_structure(cell) or has_suffix(cell) for cell in filled):
-            return name
+    filled = {name: [cell for cell in columns[name] if cell not in (None, "")][:SAMPLE] for name in [*usual, *columns]}
+    texts = [name for name, cells in filled.items() if any(looks_like_structure(cell) for cell in cells)]
+    files = [name for name, cells in filled.items() if any(has_suffix(cell) for cell in cells)]
+    found = next((name for name in filled if name in texts or name in files), None)
+    if found is not None:
+        if len(texts) > 1:
+            log.warning("%s: %s hold structures, %s is used; structure_column names another", path, texts, found)
+        return found
     if usual:
         return usual[0]
     raise ValueError(

@@ -248,7 +248,7 @@ def test_files_are_followed_only_inside_the_folder(tmp_path):
     assert {bad.reason for bad in loaded.report.bad} == {Reason.UNREADABLE}
 
 
-def test_columns_can_be_named(tmp_path):
+def test_columns_can_be_named(tmp_path, caplog):
     rows = [
         {"before": cif(ROCK_SALT), "after": cif(s), "label": i, "y": 1.0} for i, s in zip(IDS, STRUCTURES, strict=True)
     ]
@@ -257,7 +257,9 @@ def test_columns_can_be_named(tmp_path):
     loaded = read_table(path, structure_column="after", id_column="label")
     assert loaded.table.ids.tolist() == IDS
     assert loaded.table.num_atoms.tolist() == [len(s) for s in STRUCTURES]
+    assert not caplog.text
     numbered = read_table(path)
+    assert "['before', 'after'] hold structures, before is used; structure_column names another" in caplog.text
     assert numbered.table.ids.tolist() == ["row-0", "row-1", "row-2"]
     assert numbered.table.num_atoms.tolist() == [8, 8, 8]
     for option in ({"structure_column": "x"}, {"id_column": "x"}):
