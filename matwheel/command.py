@@ -24,6 +24,7 @@ def command(parser: ArgumentParser, args: Sequence[str] | None) -> Iterator[Name
     """
     logging.basicConfig(format="%(message)s")
     parser.add_argument("--quiet", action="store_true", help=QUIET)
+    parser.exit_on_error = False  # what is wrong is said in a line, without the usage
     with shown_as_messages():
         options = parser.parse_args(args)
         for name in ("matwheel", "__main__"):  # the second is the command itself under `python -m`

@@ -11,6 +11,7 @@ from matwheel.evaluate import main as evaluate
 from matwheel.files import WriteError
 from matwheel.fit import main
 from matwheel.flywheel.ledger import Ledger
+from matwheel.sample import main as sample
 from matwheel.user_errors import shown_as_messages
 from tests.test_cli import PREDICTORS, QUIET, _args
 
@@ -52,7 +53,7 @@ def test_programming_errors_keep_their_traceback(monkeypatch: pytest.MonkeyPatch
     [
         (["--data.dataset", "none.csv"], "there is no data set and no file or folder 'none.csv'"),
         (["--data.target", "nothing"], "mp_poly_total has no numeric property 'nothing'"),
-        (["--data.split", "RandomSplit", "--data.split.val", "2"], "must not be negative nor exceed 1 in sum"),
+        (["--data.split", "RandomSplit", "--data.split.val", "2"], "error: fractions (0.7, 2.0, 0.15) must not be"),
         (["--ckpt_path", "none.ckpt"], "no such checkpoint: none.ckpt"),
         (["--ckpt_path", "random.ckpt"], "random.ckpt is not a checkpoint that can be read"),
         (["--data.dataset", "bomb.csv.gz"], "bomb.csv.gz unpacks to more than 0.001 GB: if you trust it"),
@@ -79,6 +80,16 @@ def test_the_command_line_ends_with_a_message(
     printed = capsys.readouterr().err
     assert message in printed
     assert "Traceback" not in printed
+
+
+@pytest.mark.parametrize("value", ["10,20", "VALUE"])
+def test_other_commands_say_what_is_wrong_with_an_option_in_a_line(
+    value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        sample(["x.ckpt", "--values", value])
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == f"error: option 'values' must be of type float, not '{value}'\n"
 
 
 def test_evaluate_ends_with_a_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

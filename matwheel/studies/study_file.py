@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from reprlib import repr as shortened
+from textwrap import shorten
 from typing import Any
 
 import yaml
@@ -54,7 +56,8 @@ def read_study(path: Path) -> Study:
         raise ValueError(f"{path} is not a study file that can be read: {error}") from error
     study = _mapping(content, str(path))
     if unknown := [key for key in study if key not in _KEYS]:
-        raise ValueError(f"{path} has {', '.join(unknown)}, but a study consists of {', '.join(_KEYS)}")
+        named = shorten(", ".join(unknown), 60, placeholder=" …")
+        raise ValueError(f"{path} has {named}, but a study consists of {', '.join(_KEYS)}")
     if not isinstance(study.get("name"), str):
         raise ValueError(f"{path} needs a name of the study, not {study.get('name')!r}")
     try:
@@ -88,7 +91,7 @@ def _texts(content: object, where: str) -> list[str]:
     """One text or several; none for nothing."""
     texts: list[Any] = [] if content is None else content if isinstance(content, list) else [content]
     if not all(isinstance(text, str) for text in texts):
-        raise ValueError(f"{where} must be a text or a list of them, not {content!r}")
+        raise ValueError(f"{where} must be a text or a list of them, not {shortened(content)}")
     return texts
 
 
@@ -97,5 +100,5 @@ def _mapping(content: object, where: str) -> dict[str, Any]:
     if content is None:
         return {}
     if not isinstance(content, dict):
-        raise ValueError(f"{where} must be a mapping of names to values, not {content!r}")
+        raise ValueError(f"{where} must be a mapping of names to values, not {shortened(content)}")
     return {str(name): value for name, value in content.items()}

@@ -87,3 +87,11 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 def test_files_of_another_kind(tmp_path: Path, content: str) -> None:
     with pytest.raises(ValueError, match=r"study\.yaml"):
         read_study(_write(tmp_path, content))
+
+
+@pytest.mark.parametrize("content", ["id,cif\n" * 1000, "id " * 1000 + ": 1"])
+def test_a_table_in_place_of_a_study_is_not_printed(content: str, tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_text(content)
+    with pytest.raises(ValueError, match=r"table\.csv") as error:
+        read_study(tmp_path / "table.csv")
+    assert len(str(error.value)) < 200 + len(str(tmp_path))
