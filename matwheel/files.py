@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import pandas as pd
@@ -16,6 +17,9 @@ RUNS = Path("runs")
 """Where the folders of runs are by default."""
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """Error numbers of a full disk, a spent quota and a limit on the size of files."""
+
+NO_ACCESS = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR})
+"""Error numbers of missing rights, a file system that is only read and a file in place of a folder."""
 
 
 class WriteError(OSError):
@@ -65,6 +69,21 @@ def clear_write_errors(path: Path, advice: str = "choose a folder that you may w
         if error.errno in NO_SPACE or error.errno is None:  # numpy's error of a write cut short has no number
             advice = "free some space and run the same command again; what was finished before is kept"
         raise WriteError(f"cannot write {path}: {error.strerror or 'the disk took a part only'}; {advice}") from error
+
+
+def check_writable(folder: Path) -> None:
+    """Make sure, before hours of work, that its results can be written.
+
+    Args:
+        folder: Where to; created if missing.
+
+    Raises:
+        WriteError: If nothing can be written there.
+    """
+    with clear_write_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
 
 
 def remove_temporaries(folder: Path) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from matwheel.files import NO_SPACE
+from matwheel.files import NO_ACCESS, NO_SPACE
 from matwheel.option_errors import explain
 
 TRACEBACK_VARIABLE = "MATWHEEL_TRACEBACK"
@@ -25,8 +25,9 @@ class UserError(Exception):
 def shown_as_messages() -> Iterator[None]:
     """End the program with a message where this package or the reader of options says what is wrong.
 
-    The status is 2 for options that cannot be, else 1. It ends so on a full disk, too. All other errors are programming
-    errors and keep their traceback. With the environment variable MATWHEEL_TRACEBACK set, all do.
+    The status is 2 for options that cannot be, else 1. It ends so on a full disk and where rights are missing, too. All
+    other errors are programming errors and keep their traceback. With the environment variable MATWHEEL_TRACEBACK set,
+    all do.
     """
     try:
         yield
@@ -44,7 +45,7 @@ def shown_as_messages() -> Iterator[None]:
 
 
 def _is_for_users(error: Exception) -> bool:
-    if isinstance(error, OSError) and error.errno in NO_SPACE:
+    if isinstance(error, OSError) and error.errno in NO_SPACE | NO_ACCESS:
         return True
     return _raised_in(error) in _SPEAKERS
 

@@ -1,6 +1,8 @@
 import errno
 import json
+import os
 import sys
+from collections.abc import Callable
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
@@ -11,8 +13,11 @@ from matwheel.evaluate import main as evaluate
 from matwheel.files import WriteError
 from matwheel.fit import main
 from matwheel.flywheel.ledger import Ledger
+from matwheel.metrics.fingerprints import Fingerprints
+from matwheel.models.saved_generator import SavedGenerator
 from matwheel.sample import main as sample
 from matwheel.user_errors import shown_as_messages
+from tests.small_data import write_small_table
 from tests.test_cli import PREDICTORS, QUIET, _args
 
 
@@ -30,6 +35,40 @@ def test_a_full_disk_is_a_message_wherever_it_shows(capsys: pytest.CaptureFixtur
     with pytest.raises(SystemExit), shown_as_messages():
         raise OSError(errno.ENOSPC, "No space left on device", "metrics.csv")
     assert "No space left on device: 'metrics.csv'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR])
+def test_missing_rights_are_a_message_wherever_they_show(number: int, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit), shown_as_messages():
+        raise OSError(number, os.strerror(number), "runs")
+    assert capsys.readouterr().err.startswith(f"error: [Errno {number}] {os.strerror(number)}: 'runs'\n")
+
+
+@pytest.mark.parametrize("command", [sample, evaluate])
+def test_a_folder_that_may_not_be_written_is_refused_before_the_work(
+    command: Callable[[list[str]], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    work = "the work is done"
+
+    class Generator:
+        def sample(self, *_: object, **__: object) -> None:
+            raise AssertionError(work)
+
+    def fingerprints(*_: object) -> None:
+        raise AssertionError(work)
+
+    monkeypatch.setattr(SavedGenerator, "load", lambda _: Generator())
+    monkeypatch.setattr(Fingerprints, "cached", fingerprints)
+    table = str(write_small_table(tmp_path / "small.xyz", count=2))
+    given = ["x.ckpt", "--values", "1"] if command is sample else [table, "--reference", table]
+    with pytest.raises(AssertionError, match=work):
+        command([*given, "--out", str(tmp_path / "out")])
+    with pytest.raises(SystemExit):
+        command([*given, "--out", f"{table}/out"])
+    assert f"error: cannot write {table}/out: Not a directory; choose a folder" in capsys.readouterr().err
 
 
 def test_a_module_that_is_run_as_a_program_speaks_to_users_too(capsys: pytest.CaptureFixture[str]) -> None:
