@@ -15,6 +15,8 @@ import pandas as pd
 
 RUNS = Path("runs")
 """Where the folders of runs are by default."""
+STAGE = "stage.json"
+"""Record of a stage of a flywheel, written into its folder when all its work is done."""
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """Error numbers of a full disk, a spent quota and a limit on the size of files."""
 
