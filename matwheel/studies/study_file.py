@@ -13,6 +13,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from matwheel.shipped_configs import shipped_config
 from matwheel.studies.grid import Cell, Settings, expand
 
 _KEYS = ("name", "config", "options", "grid", "share")
@@ -39,8 +40,8 @@ def read_study(path: Path) -> Study:
     """Read a study file: YAML with `name`, `config`, `options`, `grid` and `share`.
 
     Each value of an axis is a label with options for it, and optionally further configs; `{OPTION: [values]}` is short
-    for an axis that changes one option, labelled by its values. Paths of configs are relative to the study file;
-    `${oc.env:NAME}` is an environment variable.
+    for an axis that changes one option, labelled by its values. Paths of configs are relative to the study file, and
+    where no such file is, a config of the package is found by its name; `${oc.env:NAME}` is an environment variable.
 
     Args:
         path: The file.
@@ -80,11 +81,16 @@ def _axis(axis: str, values: object, folder: Path) -> dict[str, Settings]:
 
 
 def _settings(content: Mapping[str, Any], folder: Path) -> Settings:
-    paths = tuple((folder / config).resolve() for config in _texts(content.get("config"), "config"))
-    for path in paths:
-        if not path.is_file():
-            raise ValueError(f"there is no config {path}: paths are relative to the study file")
+    paths = tuple(_config(folder, name) for name in _texts(content.get("config"), "config"))
     return Settings(paths, tuple((name, value) for name, value in content.items() if name != "config"))
+
+
+def _config(folder: Path, name: str) -> Path:
+    path = (folder / name).resolve()
+    try:
+        return path if path.is_file() else Path(shipped_config(name))
+    except ValueError as error:
+        raise ValueError(f"{error}. Other paths are relative to the study file") from error
 
 
 def _texts(content: object, where: str) -> list[str]:

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from matwheel.shipped_configs import configs_folder
 from matwheel.studies.study_file import read_study
 
 STUDY = """
@@ -60,7 +61,7 @@ def test_configs_are_found_from_anywhere(folder: Path, monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("config: full.yaml", "config: none.yaml", r"there is no config .*none\.yaml"),
+        ("config: full.yaml", "config: none.yaml", r"there is no config 'none\.yaml'.*relative to the study file"),
         ("${oc.env:SOME_FOLDER}", "${oc.env:NOT_SET_ANYWHERE}", "NOT_SET_ANYWHERE.*set it"),
         ("config: full.yaml", "config: [3]", r"config must be a text or a list of them, not \[3\]"),
         ("name: curves", "", "needs a name"),
@@ -76,6 +77,16 @@ def test_files_that_cannot_be_used(folder: Path, old: str, new: str, message: st
     with pytest.raises(ValueError, match=message) as error:
         read_study(_write(folder, STUDY.replace(old, new)))
     assert "study.yaml" in str(error.value)
+
+
+def test_a_config_of_the_package_is_found_by_name_where_no_file_is(folder: Path) -> None:
+    named = _write(folder, STUDY.replace("config: full.yaml", "config: flywheel/jitter.yaml"))
+    (shipped,) = {cell.settings.configs[0] for cell in read_study(named).cells}
+    assert shipped == configs_folder() / "flywheel" / "jitter.yaml"
+    own = folder / "flywheel" / "jitter.yaml"
+    own.parent.mkdir()
+    own.touch()
+    assert read_study(named).cells[0].settings.configs[0] == own
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
