@@ -131,6 +131,13 @@ def test_other_commands_say_what_is_wrong_with_an_option_in_a_line(
     assert capsys.readouterr().err == f"error: option 'values' must be of type float, not '{value}'\n"
 
 
+@pytest.mark.parametrize("value", ["-1e30", "-1.5E+3", "-.5", "-2."])
+def test_negative_numbers_are_no_options(value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        sample(["none.ckpt", "--values", value])
+    assert capsys.readouterr().err.startswith("error: no such checkpoint: none.ckpt")
+
+
 def test_evaluate_ends_with_a_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "made.json").write_text(json.dumps([{"structure": ""}]))
     with pytest.raises(SystemExit) as stop:
