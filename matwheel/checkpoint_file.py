@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from matwheel import weights_file
+from matwheel.files import STAGE
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -28,10 +29,12 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         _refuse_unpacking(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged files fail in many ways: each means unreadable
+        mend = "Give another one"
+        if path.with_name(STAGE).is_file():
+            mend += f", or delete this folder of a stage of a flywheel, {path.parent}, and run the same command again"
         raise ValueError(
             f"{path} is not a checkpoint that can be read: it is cut off, damaged, of another program, or holds code, "
-            f"which is never run ({type(error).__name__}). Give another one; if it is of a stage of a flywheel, delete "
-            f"the folder {path.parent} and run the same command again, which repeats the stage"
+            f"which is never run ({type(error).__name__}). {mend}"
         ) from error
     if not isinstance(content, dict) or not isinstance(content.get("state_dict"), Mapping):
         raise ValueError(f"{path} holds no weights ('state_dict'): give a checkpoint that 'fit' left")

@@ -18,7 +18,7 @@ from jsonargparse import ArgumentParser, Namespace
 from matwheel.command import command
 from matwheel.data.catalogue import load
 from matwheel.data.rows import LoadedTable
-from matwheel.files import replaced_when_complete, write_text_atomically
+from matwheel.files import check_writable, replaced_when_complete, write_text_atomically
 from matwheel.metrics.checks import SpaceGroup
 from matwheel.metrics.coverage import CoverageCutoffs
 from matwheel.metrics.evaluation import Evaluation, Judge, Settings, evaluate
@@ -122,6 +122,8 @@ def _run(options: Namespace) -> None:
     judges = _judges(options, generated)
     cutoffs, tolerances = CoverageCutoffs(**vars(options.cutoffs)), MatchTolerances(**vars(options.tolerances))
     symmetry, pool = SpaceGroup(**vars(options.symmetry)), Pool(**vars(options.pool))
+    folder = options.out if options.out is not None else _default_folder(options.generated)
+    check_writable(folder)
     fingerprints = Fingerprints.cached(reference.table, pool, options.cache_dir)
     potential = CHGNet() if options.potential == "chgnet" else None
     relaxation = RelaxationSettings(**vars(options.relaxation))
@@ -151,7 +153,7 @@ def _run(options: Namespace) -> None:
         "seconds": round(time.perf_counter() - started, 1),
     }
     _print(evaluation, record)
-    _write(evaluation, record, options.out if options.out is not None else _default_folder(options.generated))
+    _write(evaluation, record, folder)
 
 
 def _judges(options: Namespace, generated: LoadedTable) -> list[Judge]:

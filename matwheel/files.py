@@ -8,12 +8,15 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import pandas as pd
 
 RUNS = Path("runs")
 """Where the folders of runs are by default."""
+STAGE = "stage.json"
+"""Record of a stage of a flywheel, written into its folder when all its work is done."""
 PREDICTIONS = "predictions.csv"
 VALIDATION_PREDICTIONS = "validation_predictions.csv"
 """Predictions of the validation rows, by which intervals are calibrated."""
@@ -21,6 +24,9 @@ SKIPPED_ROWS = "skipped_rows.csv"
 """Rows of a table that could not be used, with reasons."""
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """Error numbers of a full disk, a spent quota and a limit on the size of files."""
+
+NO_ACCESS = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR})
+"""Error numbers of missing rights, a file system that is only read and a file in place of a folder."""
 
 
 class WriteError(OSError):
@@ -70,6 +76,21 @@ def clear_write_errors(path: Path, advice: str = "choose a folder that you may w
         if error.errno in NO_SPACE or error.errno is None:  # numpy's error of a write cut short has no number
             advice = "free some space and run the same command again; what was finished before is kept"
         raise WriteError(f"cannot write {path}: {error.strerror or 'the disk took a part only'}; {advice}") from error
+
+
+def check_writable(folder: Path) -> None:
+    """Make sure, before hours of work, that its results can be written.
+
+    Args:
+        folder: Where to; created if missing.
+
+    Raises:
+        WriteError: If nothing can be written there.
+    """
+    with clear_write_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
 
 
 def remove_temporaries(folder: Path) -> None:

@@ -10,41 +10,118 @@ import sys
 from collections.abc import Iterable
 
 _UNKNOWN_OPTION = re.compile(
-    r"Problem with given class_path '([\w.]+)':\s+(?:Option|Validation failed: Key)"
-    r" '(\w+)' is not (?:accepted|expected)"
-)  # the wording of old and new versions of jsonargparse
+    r"Problem with given class_path '([\w.]+)':\s+"
+    r"(?:(?:Option|Validation failed: Key) '|unrecognized arguments: --)(\w+)"
+)  # the wording of old and new versions of jsonargparse, and that about an option with parts
+_UNKNOWN_OPTION_OF_FACTORY = re.compile(r"Option '(\w+)' is not accepted\. Got value: Namespace\(class_path='([\w.]+)'")
 _UNRECOGNISED = re.compile(r"unrecognized arguments: --([\w.]+)", re.IGNORECASE)
-_UNKNOWN_NAME = re.compile(r"Expected a dot import path string: (\w+)")
+_UNKNOWN_NAME = re.compile(r"Expected a dot import path string: (\w+)$")
 _UNKNOWN_ATTRIBUTE = re.compile(r"module '[\w.]+' has no attribute '(\w+)'")
-_WRONG_TYPE = re.compile(r"Parser key \"([\w.]+)\":\s+Expected a <class '([\w.]+)'>\. Got value: (.*)")
+_WRONG_TYPE = re.compile(r"Expected a <class '([\w.]+)'>(?:\. Got value: (.*))?$")
+_WRONG_CHOICE = re.compile(r"Expected a (?:typing\.)?Literal\[(.*)\]\. Got value: (.*)$")
+_ABSTRACT = re.compile(r"Expected an instantiatable class, but ([\w.]+) is abstract$")
+_NO_CONFIG = re.compile(r"(?:Unexpected config|Problems parsing config): (.*)", re.DOTALL)
 _OPTION = re.compile(r"Parser key \"([\w.]+)\"")
+_ALTERNATIVES = re.compile(r"\s*(?:Parser key \"|Does not validate against|Problem with given class_path)")
+_LIST_OF_CLASSES = re.compile(r"- Expected a <class 'list'>\s+(?=- Expected a dot import path)")
+_NO_REASON = re.compile(
+    r"(?:- )?(?:$|.*:$|Does not validate against|Subtypes: |Given value|Expected a <class 'NoneType'>"
+    r"|Expected a path but|Not a valid subclass|a class path \(str\)|a dict with)"
+)  # what the parser says about an alternative that nobody has meant, or before it comes to the point
+_GIVEN_VALUE = re.compile(r"^\s*Given value: (.*)", re.MULTILINE)
 _PACKAGE = __name__.partition(".")[0]
+_COMMAND_LINE = f"{_PACKAGE}.cli"
+_PARTS = {"data": f"{_PACKAGE}.data.module.CrystalDataModule", "trainer": "lightning.Trainer"}
+_LONGEST = 300
 
 
 def explain(message: str) -> str:
-    """A message of the parser as a person needs it; unchanged where nothing better is known.
+    """A message of the parser as a person needs it: a line of bounded length, where a value has many types about one.
 
     Args:
         message: What the parser says.
     """
-    if found := _UNKNOWN_OPTION.search(message):
-        path, option = found.groups()
-        return f"{path.rpartition('.')[2]} has no option '{option}'{_hint(option, _options(path))}"
-    if found := _UNKNOWN_NAME.search(message) or _UNKNOWN_ATTRIBUTE.search(message):
+    line = _explained(message)
+    return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 1]}…"
+
+
+def _explained(message: str) -> str:
+    if found := _NO_CONFIG.match(message):
+        return (
+            f"what is given as -c is no config, which is YAML with options ({_line(found[1])[:60]} …): a table of "
+            "crystals is given as --data.dataset"
+        )
+    above, reason, below = _first_reason(message)
+    options = _OPTION.findall(above)
+    if found := _UNKNOWN_OPTION.search(f"{above}{reason}"):
+        return _no_option(*found.groups())
+    if found := _UNKNOWN_OPTION_OF_FACTORY.search(reason):
+        return _no_option(found[2], found[1])
+    if options and (found := _UNKNOWN_NAME.search(reason) or _UNKNOWN_ATTRIBUTE.search(reason)):
         name = found[1]
         if name in _classes():
-            return f"{name} is no class for the option '{_OPTION.findall(message)[-1]}': --help says what it takes"
+            return f"{name} is no class for the option '{options[-1]}': --help says what it takes"
         return (
             f"there is no class '{name}'{_hint(name, _classes())} A class of the package is known by its name, any "
             "other by module and name (package.module.Class)"
         )
-    if found := _UNRECOGNISED.search(message):
-        part, _, option = found[1].rpartition(".")
-        hint = _hint(option, _options("lightning.Trainer")) if part == "trainer" else "."
-        return f"there is no option '--{found[1]}'{hint} --help lists those there are"
-    if found := _WRONG_TYPE.search(message):
-        return f"option '{found[1]}' must be of type {found[2]}, not {found[3]!r}"
-    return message.strip()
+    if found := _UNRECOGNISED.search(reason):
+        return f"there is no option '--{found[1]}'{_hint_for_option(found[1])} --help lists those there are"
+    if not options:
+        return reason
+    option = options[-1]
+    if option == "data":
+        return "option 'data' must be a class or a config: for a table of crystals, did you mean --data.dataset?"
+    if found := _WRONG_TYPE.search(reason):
+        given = _GIVEN_VALUE.search(below) if found[2] is None else None
+        return f"option '{option}' must be of type {found[1]}, not {given[1] if given else found[2]!r}"
+    if found := _WRONG_CHOICE.search(reason):
+        return f"option '{option}' must be one of {found[1]}, not {found[2]!r}"
+    if found := _ABSTRACT.search(reason):
+        known = sorted(kind.__name__ for kind in pkgutil.resolve_name(found[1]).__subclasses__())
+        return f"options of '{option}' come after its class: give '{option}' as {' or '.join(known)} first"
+    return f"option '{option}': {reason}"
+
+
+def _first_reason(message: str) -> tuple[str, str, str]:
+    """The first alternative that says something, on one line, with what is above and below it.
+
+    The parser lists, for each of the types that a value may have, why it is not of that type. The first is the one that
+    the configs have chosen, those after it are the bases, which know nothing of a subclass's options.
+    """
+    if not _ALTERNATIVES.match(message):
+        return "", _line(message), ""
+    lines = _LIST_OF_CLASSES.sub("", message).splitlines()
+    for start, line in enumerate(lines):
+        text = line.lstrip()
+        if _NO_REASON.match(text):
+            continue
+        column = len(line) - len(text.removeprefix("- "))
+        end = start + 1
+        while end < len(lines) and lines[end][:column].isspace():
+            end += 1
+        reason = _line("\n".join(lines[start:end])).removeprefix("- ")
+        return "\n".join([*lines[:start], ""]), reason, "\n".join(lines[end:])
+    return "", _line(message), ""
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _no_option(class_path: str, option: str) -> str:
+    return f"{class_path.rpartition('.')[2]} has no option '{option}'{_hint(option, _options(class_path))}"
+
+
+def _hint_for_option(given: str) -> str:
+    part, _, option = given.rpartition(".")
+    if part in _PARTS:
+        return _hint(option, _options(_PARTS[part]))
+    if part or _COMMAND_LINE not in sys.modules:  # another command has no such parts
+        return "."
+    known = {name: f"--{part}.{name}" for part, path in _PARTS.items() for name in _options(path)}
+    close = difflib.get_close_matches(option, sorted(known), n=1)
+    return f"; did you mean '{known[close[0]]}'?" if close else "."
 
 
 def _options(class_path: str) -> list[str]:

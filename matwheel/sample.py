@@ -8,6 +8,7 @@ from pathlib import Path
 from jsonargparse import ArgumentParser
 
 from matwheel.command import command
+from matwheel.files import check_writable
 from matwheel.models.saved_generator import SavedGenerator
 from matwheel.writers import CIF_FOLDER, SAMPLES_EXTXYZ, SAMPLES_TABLE, write_samples
 
@@ -41,6 +42,7 @@ def main(args: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("samples"), help="Folder to write to.")
     with command(parser, args) as options:
         generator = SavedGenerator.load(options.generator)
+        check_writable(options.out)
         # Not options.values, which is a method.
         samples = generator.sample(options["values"], options.n, options.seed, progress=True)
         write_samples(options.out, samples)

@@ -28,8 +28,18 @@ def find_config(name: str) -> str:
     Raises:
         ValueError: If there is no such file either; lists those of the package.
     """
-    if not name.endswith((".yaml", ".yml")) or Path(name).exists():
-        return name
+    return name if not name.endswith((".yaml", ".yml")) or Path(name).exists() else shipped_config(name)
+
+
+def shipped_config(name: str) -> str:
+    """Path of a config of the package.
+
+    Args:
+        name: For example `flywheel/full.yaml` or `configs/flywheel/full.yaml`.
+
+    Raises:
+        ValueError: If there is none of that name; lists those there are.
+    """
     parts = PurePosixPath(name.removeprefix("configs/"))
     known = sorted(path.relative_to(configs_folder()).as_posix() for path in configs_folder().glob("*/*.yaml"))
     if str(parts) in known:

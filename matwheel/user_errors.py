@@ -9,11 +9,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from matwheel.files import NO_SPACE
+from matwheel.files import NO_ACCESS, NO_SPACE
 from matwheel.option_errors import explain
 
 TRACEBACK_VARIABLE = "MATWHEEL_TRACEBACK"
-_SPEAKERS = (__name__.partition(".")[0], "jsonargparse")  # whose messages are about what a person gave
+_PARSER = "jsonargparse"
+_SPEAKERS = (__name__.partition(".")[0], _PARSER)  # whose messages are about what a person gave
 
 
 class UserError(Exception):
@@ -24,8 +25,9 @@ class UserError(Exception):
 def shown_as_messages() -> Iterator[None]:
     """End the program with a message where this package or the reader of options says what is wrong.
 
-    The status is 2 for options that cannot be, else 1. It ends so on a full disk, too. All other errors are programming
-    errors and keep their traceback. With the environment variable MATWHEEL_TRACEBACK set, all do.
+    The status is 2 for options that cannot be, else 1. It ends so on a full disk and where rights are missing, too. All
+    other errors are programming errors and keep their traceback. With the environment variable MATWHEEL_TRACEBACK set,
+    all do.
     """
     try:
         yield
@@ -37,18 +39,24 @@ def shown_as_messages() -> Iterator[None]:
     except (ValueError, FloatingPointError, OSError, UserError) as error:
         if os.environ.get(TRACEBACK_VARIABLE) or not _is_for_users(error):
             raise
-        print(f"error: {error}\n(set {TRACEBACK_VARIABLE}=1 to see where it was found)", file=sys.stderr)
+        told = explain(str(error)) if _raised_in(error) == _PARSER else error
+        print(f"error: {told}\n(set {TRACEBACK_VARIABLE}=1 to see where it was found)", file=sys.stderr)
         raise SystemExit(1) from error
 
 
 def _is_for_users(error: Exception) -> bool:
-    if isinstance(error, OSError) and error.errno in NO_SPACE:
+    if isinstance(error, OSError) and error.errno in NO_SPACE | NO_ACCESS:
         return True
+    return _raised_in(error) in _SPEAKERS
+
+
+def _raised_in(error: Exception) -> str:
+    """The package whose code raised an error."""
     frame = error.__traceback__
     while frame is not None and frame.tb_next is not None:
         frame = frame.tb_next
     raised_in = _module(frame.tb_frame.f_globals) if frame is not None else ""
-    return raised_in.partition(".")[0] in _SPEAKERS
+    return raised_in.partition(".")[0]
 
 
 def _module(variables: Mapping[str, Any]) -> str:

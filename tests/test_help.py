@@ -2,6 +2,8 @@
 
 import importlib
 import re
+import subprocess
+import sys
 
 import pytest
 from jsonargparse import ArgumentParser
@@ -69,6 +71,16 @@ def test_the_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
             importlib.import_module(f"matwheel.{name}").main([*args, "--help"])
         assert stop.value.code == 0
         assert "usage: python -m matwheel." in capsys.readouterr().out
+
+
+def test_the_package_lists_its_commands_and_imports_none() -> None:
+    code = "import runpy, sys; sys.argv[1:] = []\ntry: runpy.run_module('matwheel', run_name='__main__')\n"
+    code += "finally: print(sorted(name for name in sys.modules if name.startswith(('torch', 'matwheel.'))))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    *commands, imported = done.stdout.splitlines()[1:]
+    assert imported == "[]"
+    named = [line.split()[2].removeprefix("matwheel.") for line in commands]
+    assert sorted(named) == sorted({"fit", *(name.split(".")[0].split()[0] for name in MODULES)})
 
 
 @pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)

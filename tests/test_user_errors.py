@@ -1,6 +1,8 @@
 import errno
 import json
+import os
 import sys
+from collections.abc import Callable
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
@@ -11,7 +13,11 @@ from matwheel.evaluate import main as evaluate
 from matwheel.files import WriteError
 from matwheel.fit import main
 from matwheel.flywheel.ledger import Ledger
+from matwheel.metrics.fingerprints import Fingerprints
+from matwheel.models.saved_generator import SavedGenerator
+from matwheel.sample import main as sample
 from matwheel.user_errors import shown_as_messages
+from tests.small_data import write_small_table
 from tests.test_cli import PREDICTORS, QUIET, _args
 
 
@@ -29,6 +35,40 @@ def test_a_full_disk_is_a_message_wherever_it_shows(capsys: pytest.CaptureFixtur
     with pytest.raises(SystemExit), shown_as_messages():
         raise OSError(errno.ENOSPC, "No space left on device", "metrics.csv")
     assert "No space left on device: 'metrics.csv'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR])
+def test_missing_rights_are_a_message_wherever_they_show(number: int, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit), shown_as_messages():
+        raise OSError(number, os.strerror(number), "runs")
+    assert capsys.readouterr().err.startswith(f"error: [Errno {number}] {os.strerror(number)}: 'runs'\n")
+
+
+@pytest.mark.parametrize("command", [sample, evaluate])
+def test_a_folder_that_may_not_be_written_is_refused_before_the_work(
+    command: Callable[[list[str]], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    work = "the work is done"
+
+    class Generator:
+        def sample(self, *_: object, **__: object) -> None:
+            raise AssertionError(work)
+
+    def fingerprints(*_: object) -> None:
+        raise AssertionError(work)
+
+    monkeypatch.setattr(SavedGenerator, "load", lambda _: Generator())
+    monkeypatch.setattr(Fingerprints, "cached", fingerprints)
+    table = str(write_small_table(tmp_path / "small.xyz", count=2))
+    given = ["x.ckpt", "--values", "1"] if command is sample else [table, "--reference", table]
+    with pytest.raises(AssertionError, match=work):
+        command([*given, "--out", str(tmp_path / "out")])
+    with pytest.raises(SystemExit):
+        command([*given, "--out", f"{table}/out"])
+    assert f"error: cannot write {table}/out: Not a directory; choose a folder" in capsys.readouterr().err
 
 
 def test_a_module_that_is_run_as_a_program_speaks_to_users_too(capsys: pytest.CaptureFixture[str]) -> None:
@@ -52,7 +92,7 @@ def test_programming_errors_keep_their_traceback(monkeypatch: pytest.MonkeyPatch
     [
         (["--data.dataset", "none.csv"], "there is no data set and no file or folder 'none.csv'"),
         (["--data.target", "nothing"], "mp_poly_total has no numeric property 'nothing'"),
-        (["--data.split", "RandomSplit", "--data.split.val", "2"], "must not be negative nor exceed 1 in sum"),
+        (["--data.split", "RandomSplit", "--data.split.val", "2"], "error: fractions (0.7, 2.0, 0.15) must not be"),
         (["--data.batch_size", "0"], "batch_size must be at least 1, not 0"),
         (["--ckpt_path", "none.ckpt"], "no such checkpoint: none.ckpt"),
         (["--ckpt_path", "random.ckpt"], "random.ckpt is not a checkpoint that can be read"),
@@ -80,6 +120,23 @@ def test_the_command_line_ends_with_a_message(
     printed = capsys.readouterr().err
     assert message in printed
     assert "Traceback" not in printed
+
+
+@pytest.mark.parametrize("value", ["10,20", "VALUE"])
+def test_other_commands_say_what_is_wrong_with_an_option_in_a_line(
+    value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        sample(["x.ckpt", "--values", value])
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == f"error: option 'values' must be of type float, not '{value}'\n"
+
+
+@pytest.mark.parametrize("value", ["-1e30", "-1.5E+3", "-.5", "-2."])
+def test_negative_numbers_are_no_options(value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        sample(["none.ckpt", "--values", value])
+    assert capsys.readouterr().err.startswith("error: no such checkpoint: none.ckpt")
 
 
 def test_evaluate_ends_with_a_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

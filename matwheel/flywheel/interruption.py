@@ -29,10 +29,15 @@ log = logging.getLogger(__name__)
 
 
 class Terminated(SystemExit):
-    """The process was asked to end; its exit status is that of a program ended by SIGTERM, 143."""
+    """The process was asked to end.
 
-    def __init__(self) -> None:
-        super().__init__(128 + signal.SIGTERM)
+    Args:
+        signum: By which signal. The exit status is that of a program ended by SIGINT, 130, or SIGTERM, 143; the latter
+            also for signals that do not end a program as a rule.
+    """
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(128 + (signum if signum == signal.SIGINT else signal.SIGTERM))
 
     def __str__(self) -> str:
         return "ended by a signal; the same command continues"
@@ -42,8 +47,9 @@ class Terminated(SystemExit):
 def interruptible(trainer: L.Trainer) -> Iterator[None]:
     """End this process soon after a signal, or when the process that started it is no more.
 
-    SIGTERM ends the run with the exit status 143; processes that Lightning started are told as well. Under SLURM with
-    automatic requeueing (Lightning's default) the requeue signal, SIGUSR1, puts the job back into the queue first.
+    SIGTERM ends the run with the exit status 143, SIGINT (Ctrl-C), of which Lightning would say nothing here, with 130;
+    processes that Lightning started are told as well. Under SLURM with automatic requeueing (Lightning's default) the
+    requeue signal, SIGUSR1, puts the job back into the queue first.
 
     Args:
         trainer: Knows the processes and how they were started.
@@ -57,14 +63,14 @@ def interruptible(trainer: L.Trainer) -> Iterator[None]:
         launcher: Any = trainer.strategy.launcher
         if launcher is not None:
             launcher.kill(signal.SIGTERM)
-        raise Terminated
+        raise Terminated(signum)
 
     def requeue(signum: int, frame: FrameType | None) -> None:
         if trainer.is_global_zero:  # SLURM then sends SIGTERM to the others: one that ended first would end the job
             _requeue_job()
             end(signum, frame)
 
-    handlers: dict[int, Callable[[int, FrameType | None], None]] = {signal.SIGTERM: end}
+    handlers: dict[int, Callable[[int, FrameType | None], None]] = {signal.SIGTERM: end, signal.SIGINT: end}
     if isinstance(environment, SLURMEnvironment) and environment.auto_requeue:
         handlers[environment.requeue_signal or signal.SIGUSR1] = requeue
     is_child = isinstance(environment, TorchElasticEnvironment) or (

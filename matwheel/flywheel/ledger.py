@@ -18,7 +18,7 @@ from typing import Any, Literal, Self
 
 from filelock import FileLock, Timeout
 
-from matwheel.files import remove_temporaries, write_text_atomically
+from matwheel.files import STAGE, remove_temporaries, write_text_atomically
 from matwheel.flywheel.fingerprint import Json, fingerprint
 from matwheel.flywheel.processes import SINGLE_PROCESS, Processes
 from matwheel.progress import Steps
@@ -31,8 +31,6 @@ STAGES = "stages"
 """Folder with a folder for each stage."""
 RESULTS_REVISION = 2
 """Raised when the same settings give other results than before: no stage of an older revision counts as finished."""
-_DONE = "stage.json"
-"""Written into the folder of a stage when all its work is done: its record."""
 _REPLACED = ".partial-replaced"
 """Ending of a folder about to be deleted."""
 _PACKAGES = ("matwheel", "torch", "lightning", "torch-geometric", "numpy")
@@ -194,7 +192,7 @@ class Ledger:
         record = replace(record, status="finished", seconds=seconds, metrics=metrics)
         if self.processes.is_first:
             content = {"name": name, "config": config, "record": asdict(record)}
-            write_text_atomically(partial / _DONE, json.dumps(content, indent=1))
+            write_text_atomically(partial / STAGE, json.dumps(content, indent=1))
             _replace(folder, partial)
         self._record(name, record)
         self.processes.barrier()
@@ -279,7 +277,7 @@ def _read(folder: Path) -> dict[str, Any]:
 
 def _read_record(folder: Path, key: str) -> StageRecord | None:
     """The record of a finished stage in its folder, None where there is none or one with another key."""
-    path = folder / _DONE
+    path = folder / STAGE
     if not path.is_file():
         return None
     try:

@@ -36,6 +36,11 @@ def recipe_of(trainer: L.Trainer, wheel: Callback) -> PredictorRecipe:
     options: Any = trainer  # Lightning does not declare all of these attributes
     if options.fast_dev_run:
         raise ValueError("fast_dev_run leaves no checkpoint for the flywheel to evaluate: lower max_epochs instead")
+    if 0 in (trainer.max_epochs, trainer.max_steps):
+        raise ValueError(
+            f"nothing is trained with max_epochs {trainer.max_epochs} and max_steps {trainer.max_steps}, but the "
+            "flywheel evaluates checkpoints: both must be other than 0"
+        )
     checkpoint = trainer.checkpoint_callback
     if not isinstance(checkpoint, ModelCheckpoint):
         raise ValueError("the flywheel evaluates the best checkpoint: add a ModelCheckpoint with a monitor")

@@ -18,7 +18,7 @@ from matwheel.data.checks import MIN_VOLUME
 from matwheel.data.crystal import Crystal, CrystalTable, FloatArray, IntArray
 from matwheel.data.graphs import default_cache_dir
 from matwheel.data.unpacking import check_archive
-from matwheel.files import replaced_when_complete
+from matwheel.files import WriteError, replaced_when_complete
 from matwheel.metrics.composition import composition_fingerprints
 from matwheel.metrics.pool import Pool
 from matwheel.metrics.validity import BoolArray, structure_validity
@@ -107,10 +107,16 @@ class Fingerprints:
                 log.warning("%s cannot be read (%s): the fingerprints are computed again", path, error)
         made = cls.of(table, pool, label)
         if made.known.all():
-            with replaced_when_complete(path) as temporary, temporary.open("wb") as file:
-                np.savez_compressed(file, structure=made.structure, failures=np.array(made.failures, dtype=np.str_))
-            log.info("cached the fingerprints of %d crystals in %s", len(table), path)
+            try:
+                made._save(path)
+            except WriteError as error:  # what needs them can go on
+                log.warning("%s: the fingerprints are not cached (the variable MATWHEEL_CACHE names the folder)", error)
         return made
+
+    def _save(self, path: Path) -> None:
+        with replaced_when_complete(path) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, structure=self.structure, failures=np.array(self.failures, dtype=np.str_))
+        log.info("cached the fingerprints of %d crystals in %s", len(self), path)
 
     @classmethod
     def _load(cls, path: Path, table: CrystalTable) -> Fingerprints:

@@ -45,5 +45,18 @@ def one_cycle(optimizer: Optimizer, trainer: L.Trainer) -> OptimizerLRScheduler:
         raise ValueError("the one_cycle schedule needs a known end: set trainer.max_epochs or max_steps")
     rise = 0.15 if steps == 10 else 0.1  # torch divides by the length of the rise less one step
     highest = [group["lr"] for group in optimizer.param_groups]
-    cycle = OneCycleLR(optimizer, highest, int(steps), pct_start=rise)
+    cycle = _OneCycle(optimizer, highest, int(steps), pct_start=rise)
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
+
+
+class _OneCycle(OneCycleLR):
+    """Refuses at once to be continued in a training that goes on after its end, where it has no learning rate."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        end = state_dict["total_steps"]
+        if end < self.total_steps:
+            raise ValueError(
+                f"the learning rate of the checkpoint ends after {end} steps, this training after {self.total_steps}: "
+                f"end it there as well with --trainer.max_steps {end}, or start anew without --ckpt_path"
+            )
+        super().load_state_dict(state_dict)

@@ -11,15 +11,13 @@ import lightning as L
 import yaml
 
 from matwheel.checkpoint_file import read_checkpoint
-from matwheel.files import VALIDATION_PREDICTIONS, write_text_atomically
+from matwheel.files import STAGE, VALIDATION_PREDICTIONS, write_text_atomically
 from matwheel.models.checkpoints import MODEL_CLASS, load_state
 from matwheel.models.latent_prior import LatentPrior
 from matwheel.models.run_config import CONFIG, RunConfig, find_config
 from matwheel.weights_file import write_weights
 
 WEIGHTS = "model.safetensors"
-STAGE = "stage.json"
-"""In the folder of a finished stage of a flywheel."""
 FITTED_SUFFIX = ".skops"
 FITTED = f"predictor{FITTED_SUFFIX}"
 """A predictor that is no network, see `matwheel.predictors.predictor_file`."""

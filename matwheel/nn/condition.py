@@ -217,8 +217,9 @@ class ConditionEmbedding(nn.Module):
         """
         if self.kinds is None and len(names) != 1:
             raise ValueError(
-                f"the data have the conditions {list(names)}: say how each is read, as in "
-                f"kinds: {{{', '.join(f'{name}: log' for name in names)}}}"
+                f"the data have the conditions {list(names)}: say how each is read, in a flywheel with "
+                "--trainer.callbacks.generator.condition_embedding.kinds "
+                f"'{{{', '.join(f'{name}: log' for name in names)}}}'"
             )
         if self.kinds is not None and list(names) != list(self.kinds):
             raise ValueError(

@@ -10,12 +10,12 @@ from typing import Any
 
 from matwheel import __version__
 from matwheel.data.catalogue import DATASETS
-from matwheel.files import VALIDATION_PREDICTIONS
+from matwheel.files import STAGE, VALIDATION_PREDICTIONS
 from matwheel.models.kernel_prior import KernelPrior
 from matwheel.models.latent_prior import LatentPrior
 from matwheel.models.predictor import TARGET
 from matwheel.models.run_config import RunConfig
-from matwheel.models.trained import STAGE, TrainedModel
+from matwheel.models.trained import TrainedModel
 from matwheel.predictors.predictor import Fitted
 from matwheel.predictors.predictor_file import About
 from matwheel.predictors.saved import validation_predictions

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from reprlib import repr as shortened
+from textwrap import shorten
 from typing import Any
 
 import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from matwheel.shipped_configs import shipped_config
 from matwheel.studies.grid import Cell, Settings, expand
 
 _KEYS = ("name", "config", "options", "grid", "share")
@@ -37,8 +40,8 @@ def read_study(path: Path) -> Study:
     """Read a study file: YAML with `name`, `config`, `options`, `grid` and `share`.
 
     Each value of an axis is a label with options for it, and optionally further configs; `{OPTION: [values]}` is short
-    for an axis that changes one option, labelled by its values. Paths of configs are relative to the study file;
-    `${oc.env:NAME}` is an environment variable.
+    for an axis that changes one option, labelled by its values. Paths of configs are relative to the study file, and
+    where no such file is, a config of the package is found by its name; `${oc.env:NAME}` is an environment variable.
 
     Args:
         path: The file.
@@ -54,7 +57,8 @@ def read_study(path: Path) -> Study:
         raise ValueError(f"{path} is not a study file that can be read: {error}") from error
     study = _mapping(content, str(path))
     if unknown := [key for key in study if key not in _KEYS]:
-        raise ValueError(f"{path} has {', '.join(unknown)}, but a study consists of {', '.join(_KEYS)}")
+        named = shorten(", ".join(unknown), 60, placeholder=" …")
+        raise ValueError(f"{path} has {named}, but a study consists of {', '.join(_KEYS)}")
     if not isinstance(study.get("name"), str):
         raise ValueError(f"{path} needs a name of the study, not {study.get('name')!r}")
     try:
@@ -77,18 +81,23 @@ def _axis(axis: str, values: object, folder: Path) -> dict[str, Settings]:
 
 
 def _settings(content: Mapping[str, Any], folder: Path) -> Settings:
-    paths = tuple((folder / config).resolve() for config in _texts(content.get("config"), "config"))
-    for path in paths:
-        if not path.is_file():
-            raise ValueError(f"there is no config {path}: paths are relative to the study file")
+    paths = tuple(_config(folder, name) for name in _texts(content.get("config"), "config"))
     return Settings(paths, tuple((name, value) for name, value in content.items() if name != "config"))
+
+
+def _config(folder: Path, name: str) -> Path:
+    path = (folder / name).resolve()
+    try:
+        return path if path.is_file() else Path(shipped_config(name))
+    except ValueError as error:
+        raise ValueError(f"{error}. Other paths are relative to the study file") from error
 
 
 def _texts(content: object, where: str) -> list[str]:
     """One text or several; none for nothing."""
     texts: list[Any] = [] if content is None else content if isinstance(content, list) else [content]
     if not all(isinstance(text, str) for text in texts):
-        raise ValueError(f"{where} must be a text or a list of them, not {content!r}")
+        raise ValueError(f"{where} must be a text or a list of them, not {shortened(content)}")
     return texts
 
 
@@ -97,5 +106,5 @@ def _mapping(content: object, where: str) -> dict[str, Any]:
     if content is None:
         return {}
     if not isinstance(content, dict):
-        raise ValueError(f"{where} must be a mapping of names to values, not {content!r}")
+        raise ValueError(f"{where} must be a mapping of names to values, not {shortened(content)}")
     return {str(name): value for name, value in content.items()}

@@ -57,19 +57,26 @@ def unbroken(table: Path, tmp_path_factory: pytest.TempPathFactory) -> pd.DataFr
 
 
 def _interrupted(signum: signal.Signals, folder: Path, table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)}
     monkeypatch.setattr(SignalOnce, "signum", signum)
     with pytest.raises(Terminated) as stop:
         spin(folder, table, **OPTIONS)
-    assert stop.value.code == 143
+    assert stop.value.code == (130 if signum == signal.SIGINT else 143)
     assert {number: signal.getsignal(number) for number in before} == before
     assert list(folder.glob("stages/predictor-F.partial-*/last.ckpt"))
 
 
-def test_sigterm_saves_and_the_same_command_continues(
-    table: Path, unbroken: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_the_same_command_continues(
+    signum: signal.Signals,
+    table: Path,
+    unbroken: pd.DataFrame,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    _interrupted(signal.SIGTERM, tmp_path, table, monkeypatch)
+    _interrupted(signum, tmp_path, table, monkeypatch)
+    assert f"received {signum.name}: the run ends here, the same command continues it" in caplog.text
     spin(tmp_path, table, **OPTIONS)
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "results.csv").drop(columns="seconds"), unbroken)
 

@@ -144,3 +144,10 @@ def test_incomplete_fingerprints_are_not_cached(tmp_path: Path, salts: CrystalTa
 def test_cutoffs_must_be_positive(cutoffs: tuple[float, float]) -> None:
     with pytest.raises(ValueError, match="above 0"):
         CoverageCutoffs(*cutoffs)
+
+
+def test_a_cache_that_may_not_be_written_stops_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "file").touch()
+    assert Fingerprints.cached(table_of(rock_salt()), POOL, tmp_path / "file" / "cache").known.all()
+    assert "cannot write" in caplog.text
+    assert "MATWHEEL_CACHE" in caplog.text

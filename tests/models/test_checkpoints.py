@@ -42,6 +42,15 @@ def test_damaged_checkpoints_are_refused(checkpoint: Path, tmp_path: Path, data:
         read_checkpoint(path)
 
 
+def test_only_the_folder_of_a_stage_may_be_deleted(tmp_path: Path) -> None:
+    (tmp_path / "bad.cif").write_text("data_x")
+    with pytest.raises(ValueError, match=r"Give another one$"):
+        read_checkpoint(tmp_path / "bad.cif")
+    (tmp_path / "stage.json").touch()
+    with pytest.raises(ValueError, match=f"delete this folder of a stage of a flywheel, {tmp_path}, and run"):
+        read_checkpoint(tmp_path / "bad.cif")
+
+
 def test_files_without_weights_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no such checkpoint: .*none\.ckpt"):
         read_checkpoint(tmp_path / "none.ckpt")

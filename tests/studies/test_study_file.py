@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from matwheel.shipped_configs import configs_folder
 from matwheel.studies.study_file import read_study
 
 STUDY = """
@@ -60,7 +61,7 @@ def test_configs_are_found_from_anywhere(folder: Path, monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("config: full.yaml", "config: none.yaml", r"there is no config .*none\.yaml"),
+        ("config: full.yaml", "config: none.yaml", r"there is no config 'none\.yaml'.*relative to the study file"),
         ("${oc.env:SOME_FOLDER}", "${oc.env:NOT_SET_ANYWHERE}", "NOT_SET_ANYWHERE.*set it"),
         ("config: full.yaml", "config: [3]", r"config must be a text or a list of them, not \[3\]"),
         ("name: curves", "", "needs a name"),
@@ -78,6 +79,16 @@ def test_files_that_cannot_be_used(folder: Path, old: str, new: str, message: st
     assert "study.yaml" in str(error.value)
 
 
+def test_a_config_of_the_package_is_found_by_name_where_no_file_is(folder: Path) -> None:
+    named = _write(folder, STUDY.replace("config: full.yaml", "config: flywheel/jitter.yaml"))
+    (shipped,) = {cell.settings.configs[0] for cell in read_study(named).cells}
+    assert shipped == configs_folder() / "flywheel" / "jitter.yaml"
+    own = folder / "flywheel" / "jitter.yaml"
+    own.parent.mkdir()
+    own.touch()
+    assert read_study(named).cells[0].settings.configs[0] == own
+
+
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="is not a study file that can be read"):
         read_study(tmp_path / "none.yaml")
@@ -87,3 +98,11 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 def test_files_of_another_kind(tmp_path: Path, content: str) -> None:
     with pytest.raises(ValueError, match=r"study\.yaml"):
         read_study(_write(tmp_path, content))
+
+
+@pytest.mark.parametrize("content", ["id,cif\n" * 1000, "id " * 1000 + ": 1"])
+def test_a_table_in_place_of_a_study_is_not_printed(content: str, tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_text(content)
+    with pytest.raises(ValueError, match=r"table\.csv") as error:
+        read_study(tmp_path / "table.csv")
+    assert len(str(error.value)) < 200 + len(str(tmp_path))

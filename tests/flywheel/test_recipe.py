@@ -1,0 +1,18 @@
+"""What is copied of a trainer."""
+
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pytest
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+
+from matwheel.flywheel.recipe import recipe_of
+
+
+@pytest.mark.parametrize("options", [{"max_epochs": 0}, {"max_epochs": 3, "max_steps": 0}])
+def test_a_trainer_that_trains_nothing_is_refused(options: dict[str, Any], tmp_path: Path) -> None:
+    checkpoint = ModelCheckpoint(tmp_path, monitor="val/mae")
+    trainer = L.Trainer(accelerator="cpu", callbacks=[checkpoint], logger=False, **options)
+    with pytest.raises(ValueError, match=r"nothing is trained with max_epochs .* must be other than 0"):
+        recipe_of(trainer, Callback())
