@@ -10,7 +10,7 @@ from jsonargparse import ArgumentParser
 from matwheel.command import command
 from matwheel.files import check_writable
 from matwheel.models.saved_generator import SavedGenerator
-from matwheel.writers import CIF_FOLDER, SAMPLES_EXTXYZ, SAMPLES_TABLE, write_samples
+from matwheel.writers import CIF_FOLDER, SAMPLES, SAMPLES_EXTXYZ, SAMPLES_TABLE, write_samples
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -43,6 +43,8 @@ def main(args: Sequence[str] | None = None) -> None:
     with command(parser, args) as options:
         generator = SavedGenerator.load(options.generator)
         check_writable(options.out)
+        if (options.out / SAMPLES).exists():
+            raise ValueError(f"{options.out} holds crystals of an earlier call: give another --out, or delete that folder")
         # Not options.values, which is a method.
         samples = generator.sample(options["values"], options.n, options.seed, progress=True)
         write_samples(options.out, samples)

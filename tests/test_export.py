@@ -44,7 +44,9 @@ def test_an_exported_potential_does_without_its_package(tmp_path: Path, monkeypa
     assert np.array_equal(SavedPredictor.load(model_file(tmp_path / "potential")).predict(crystals), expected)
 
 
-def test_the_command_writes_what_it_makes(prior: Path, tmp_path: Path) -> None:
+def test_the_command_writes_what_it_makes(
+    prior: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     export(prior, tmp_path / "generator")
     options = ["--values", "5", "20", "--n", "3", "--seed", "1", "--out", str(tmp_path / "made")]
     sample_command([str(tmp_path / "generator"), *options])
@@ -54,6 +56,11 @@ def test_the_command_writes_what_it_makes(prior: Path, tmp_path: Path) -> None:
     made = CrystalTable.load(tmp_path / "made" / "samples.npz")
     expected = SavedGenerator.load(prior).sample([5.0, 20.0], 3, seed=1)
     assert np.array_equal(made.frac_coords, expected.frac_coords)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "made").rglob("*")}
+    with pytest.raises(SystemExit):  # crystals of other conditions would lie among these
+        sample_command([str(tmp_path / "generator"), *options[:3], "--out", str(tmp_path / "made")])
+    assert "made holds crystals of an earlier call: give another --out" in capsys.readouterr().err
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "made").rglob("*")} == before
 
 
 def test_an_autoencoder_alone_is_no_generator(prior: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
