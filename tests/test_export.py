@@ -44,9 +44,7 @@ def test_an_exported_potential_does_without_its_package(tmp_path: Path, monkeypa
     assert np.array_equal(SavedPredictor.load(model_file(tmp_path / "potential")).predict(crystals), expected)
 
 
-def test_the_command_writes_what_it_makes(
-    prior: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_writes_what_it_makes(prior: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     export(prior, tmp_path / "generator")
     options = ["--values", "5", "20", "--n", "3", "--seed", "1", "--out", str(tmp_path / "made")]
     sample_command([str(tmp_path / "generator"), *options])
