@@ -44,7 +44,7 @@ def main(args: Sequence[str] | None = None) -> None:
         generator = SavedGenerator.load(options.generator)
         check_writable(options.out)
         if (options.out / SAMPLES).exists():
-            raise ValueError(f"{options.out} holds crystals of an earlier call: give another --out, or delete it")
+            raise ValueError(f"{options.out} holds crystals of an earlier call: give another --out, or delete that one")
         # Not options.values, which is a method.
         samples = generator.sample(options["values"], options.n, options.seed, progress=True)
         write_samples(options.out, samples)

@@ -116,7 +116,7 @@ class Wheel:
             if rows and getattr(rows[0], name) != value:
                 raise ValueError(
                     f"{path.parent} holds results with {name} {getattr(rows[0], name)!r}, this run has {value!r}: give "
-                    f"it another name (--name), or delete that folder"
+                    "it another name (--name), or delete that folder"
                 )
 
     def _train_arms(self, turn: Turn) -> None:
