@@ -43,6 +43,10 @@ class Cells:
         """Consecutive cells."""
         return Cells(self.lattice[part], self.num_atoms[part], self.composition[part], self.seeds[part])
 
+    def types(self) -> Int[Tensor, " atoms"]:
+        """[N], atomic numbers that follow the compositions: those that crystals begin with."""
+        return initial_types(self.composition, self.num_atoms, atom_seeds(self.seeds, self.num_atoms))
+
 
 class Atoms(NamedTuple):
     """What fills the cells.
@@ -74,7 +78,7 @@ class Sampler(ABC):
             cells: What to fill.
         """
         seeds = atom_seeds(cells.seeds, cells.num_atoms)
-        types = initial_types(cells.composition, cells.num_atoms, seeds)
+        types = cells.types()
         atoms = Atoms(seeded_uniform(seeds, _COORDINATES, 3), types)
         batch = torch.repeat_interleave(torch.arange(len(cells.num_atoms), device=seeds.device), cells.num_atoms)
         sigmas = noise.sigmas.tolist()

@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from matwheel.data.crystal import CrystalTable, FloatArray
+from matwheel.data.crystal import BoolArray, CrystalTable, FloatArray
 from matwheel.data.targets import TargetTransform, TransformKind
 from matwheel.flywheel.filters import FilterResult, FilterStep
 from matwheel.flywheel.labels import Teacher
-from matwheel.metrics.validity import BoolArray
 
 
 class LabelAgreement:

@@ -11,13 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from matwheel.data.crystal import CrystalTable, FloatArray
-from matwheel.metrics.validity import (
-    BoolArray,
-    composition_validity,
-    reduced_composition,
-    structure_validity,
-)
+from matwheel.data.compositions import reduced_composition
+from matwheel.data.crystal import BoolArray, CrystalTable, FloatArray
+from matwheel.metrics.validity import composition_validity, structure_validity
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure

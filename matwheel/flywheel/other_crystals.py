@@ -13,11 +13,11 @@ import numpy as np
 from matwheel.data.catalogue import load
 from matwheel.data.cells import niggli_reduce
 from matwheel.data.checks import usable_rows
+from matwheel.data.compositions import reduced_composition
 from matwheel.data.crystal import CrystalTable, FloatArray
 from matwheel.data.module import CrystalDataModule
 from matwheel.data.rows import BadRow, LoadedTable, Reason, RowReport
 from matwheel.data.splits import RandomSplit
-from matwheel.metrics.validity import reduced_composition
 
 Formula = tuple[tuple[int, int], ...]
 """See `reduced_composition`."""

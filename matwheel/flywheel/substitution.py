@@ -11,9 +11,9 @@ from importlib import resources
 
 import numpy as np
 
+from matwheel.data.compositions import reduced_composition
 from matwheel.data.crystal import Crystal, IntArray
 from matwheel.flywheel.sources import CrystalSource, Derived
-from matwheel.metrics.validity import reduced_composition
 
 _Ion = tuple[int, int]
 """Atomic number and charge."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from matwheel.data.crystal import BoolArray
 from matwheel.metrics.fingerprints import Fingerprints, nearest
-from matwheel.metrics.validity import BoolArray
 
 
 @dataclass(frozen=True)

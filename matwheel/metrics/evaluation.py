@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from matwheel.data.crystal import CrystalTable, FloatArray, IntArray
+from matwheel.data.crystal import BoolArray, CrystalTable, FloatArray, IntArray
 from matwheel.data.rows import LoadedTable
 from matwheel.metrics.checks import StructureCheck, default_checks, run_check
 from matwheel.metrics.condition_error import condition_error
@@ -24,7 +24,7 @@ from matwheel.metrics.pool import Pool
 from matwheel.metrics.potential import Potential, energies
 from matwheel.metrics.relaxation import RelaxationSettings, relax
 from matwheel.metrics.stability import UsualEnergies
-from matwheel.metrics.validity import BoolArray, composition_validity, structure_validity
+from matwheel.metrics.validity import composition_validity, structure_validity
 
 _ALL = "all rows"
 _SANE = "structurally valid"

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from matwheel.metrics.validity import BoolArray
+from matwheel.data.crystal import BoolArray
 
 _HEADER = ("metric", "value", "count", "of", "")
 

@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 
 from matwheel.data.checks import MIN_VOLUME
-from matwheel.data.crystal import Crystal, CrystalTable, FloatArray, IntArray
+from matwheel.data.crystal import BoolArray, Crystal, CrystalTable, FloatArray, IntArray
 from matwheel.data.graphs import default_cache_dir
 from matwheel.data.unpacking import check_archive
 from matwheel.files import WriteError, replaced_when_complete
 from matwheel.metrics.composition import composition_fingerprints
 from matwheel.metrics.pool import Pool
-from matwheel.metrics.validity import BoolArray, structure_validity
+from matwheel.metrics.validity import structure_validity
 
 log = logging.getLogger(__name__)
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from matwheel.data.crystal import Crystal, CrystalTable, FloatArray, IntArray
+from matwheel.data.compositions import reduced_composition
+from matwheel.data.crystal import BoolArray, Crystal, CrystalTable, FloatArray, IntArray
 from matwheel.metrics.pool import Outcome, Pool
-from matwheel.metrics.validity import BoolArray, reduced_composition
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure

@@ -13,9 +13,8 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
-from matwheel.data.crystal import Crystal, CrystalTable, FloatArray, IntArray
+from matwheel.data.crystal import BoolArray, Crystal, CrystalTable, FloatArray, IntArray
 from matwheel.metrics.pool import Outcome, Pool
-from matwheel.metrics.validity import BoolArray
 
 R = TypeVar("R")
 

@@ -42,6 +42,7 @@ class DiffusionPrior(LatentPrior):
             learned, more exaggerates what sets a condition apart, 0 ignores it. Other values than 1 need a
             condition_embedding with `dropout`.
         oversample: See `LatentPrior`.
+        valid_compositions: See `LatentPrior`.
         max_atoms_per_batch: See `LatentPrior`.
         vae_checkpoint: See `LatentPrior`.
     """
@@ -56,10 +57,11 @@ class DiffusionPrior(LatentPrior):
         learning_rate: float = 1e-3,
         guidance: float = 1.0,
         oversample: int = 1,
+        valid_compositions: bool = True,
         max_atoms_per_batch: int = 2048,
         vae_checkpoint: Path | None = None,
     ) -> None:
-        super().__init__(vae, sampler, oversample, max_atoms_per_batch, vae_checkpoint)
+        super().__init__(vae, sampler, oversample, valid_compositions, max_atoms_per_batch, vae_checkpoint)
         self.save_hyperparameters("learning_rate", "guidance")
         self.diffusion = diffusion if diffusion is not None else LatentDiffusion()
         if condition_embedding is None:

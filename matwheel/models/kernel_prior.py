@@ -28,6 +28,7 @@ class KernelPrior(LatentPrior):
         bandwidth: Share of noise in a latent, from 0 (those of training crystals) to 1 (conditions are ignored). Less
             gives crystals more like real ones, more gives more new ones.
         oversample: See `LatentPrior`.
+        valid_compositions: See `LatentPrior`.
         max_atoms_per_batch: See `LatentPrior`.
         vae_checkpoint: See `LatentPrior`.
     """
@@ -40,10 +41,11 @@ class KernelPrior(LatentPrior):
         sampler: Sampler | None = None,
         bandwidth: float = 0.4,
         oversample: int = 1,
+        valid_compositions: bool = True,
         max_atoms_per_batch: int = 2048,
         vae_checkpoint: Path | None = None,
     ) -> None:
-        super().__init__(vae, sampler, oversample, max_atoms_per_batch, vae_checkpoint)
+        super().__init__(vae, sampler, oversample, valid_compositions, max_atoms_per_batch, vae_checkpoint)
         if not 0 <= bandwidth <= 1:
             raise ValueError(f"the bandwidth is the share of noise in a latent, in [0, 1], not {bandwidth:g}")
         self.save_hyperparameters("bandwidth")

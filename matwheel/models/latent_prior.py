@@ -16,6 +16,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 from torch_geometric.data import Batch
 
+from matwheel.data.compositions import valid_compositions
 from matwheel.data.conditions import SampleRequests
 from matwheel.data.crystal import CrystalTable
 from matwheel.diffusion.samplers import Atoms, Cells, Denoise, DenoisingSampler, Sampler
@@ -23,6 +24,7 @@ from matwheel.models.checkpoints import complete_checkpoint, load_weights, loadi
 from matwheel.models.con_cdvae import ConCDVAE
 from matwheel.models.latents import LatentDataModule
 from matwheel.models.unpack import Provenance, unpack_crystals
+from matwheel.nn.condition import EncodedConditions
 from matwheel.progress import progress_bar
 from matwheel.seeded import derive_seeds
 
@@ -38,6 +40,8 @@ class LatentPrior(L.LightningModule, ABC):
         sampler: Places the atoms; `DenoisingSampler` by default.
         oversample: Latents drawn per crystal, of which the one whose property head agrees best with the condition is
             decoded.
+        valid_compositions: Whether, of several latents drawn per crystal, those come first in whose composition charges
+            can balance (`is_valid_composition`). A composition is known before any atom is placed.
         max_atoms_per_batch: Crystals are decoded so many atoms at a time, which bounds the memory.
         vae_checkpoint: Checkpoint of the autoencoder, loaded when a fit begins; for a `vae` that is not trained yet.
     """
@@ -51,6 +55,7 @@ class LatentPrior(L.LightningModule, ABC):
         vae: ConCDVAE,
         sampler: Sampler | None = None,
         oversample: int = 1,
+        valid_compositions: bool = True,
         max_atoms_per_batch: int = 2048,
         vae_checkpoint: Path | None = None,
     ) -> None:
@@ -59,10 +64,11 @@ class LatentPrior(L.LightningModule, ABC):
             raise ValueError(
                 f"oversample ({oversample}) and max_atoms_per_batch ({max_atoms_per_batch}) must be at least 1"
             )
-        self.save_hyperparameters("oversample", "max_atoms_per_batch")
+        self.save_hyperparameters("oversample", "valid_compositions", "max_atoms_per_batch")
         self.vae = vae.requires_grad_(False).eval()
         self.sampler = sampler if sampler is not None else DenoisingSampler()
         self.oversample = oversample
+        self.valid_compositions = valid_compositions
         self.max_atoms_per_batch = max_atoms_per_batch
         self.vae_checkpoint = vae_checkpoint
         self.provenance: Provenance | None = None
@@ -83,7 +89,7 @@ class LatentPrior(L.LightningModule, ABC):
     @property
     def drawing(self) -> dict[str, float]:
         """Options that decide what is drawn, and nothing about the fit."""
-        return {"oversample": self.oversample}
+        return {"oversample": self.oversample, "valid_compositions": self.valid_compositions}
 
     @property
     def latents(self) -> LatentDataModule:
@@ -170,6 +176,8 @@ class LatentPrior(L.LightningModule, ABC):
     ) -> Float[Tensor, "n latent"]:
         """A latent per request: of several drawn, the one that the property head finds closest to the request.
 
+        With `valid_compositions` it is the closest of those with a valid composition, if there are any.
+
         Args:
             conditions: [n, C], user's units.
             seeds: [n] int64.
@@ -182,8 +190,14 @@ class LatentPrior(L.LightningModule, ABC):
         turn = torch.arange(oversample, device=self.device).repeat(len(seeds))
         with self._evaluating():
             latents = self._draw(conditions, derive_seeds(seeds.repeat_interleave(oversample), turn))
-            error = self.vae.property_head.loss(latents, self.vae.condition_embedding.encode(conditions))
-        best = error.view(-1, oversample).argmin(1)
+            encoded = self.vae.condition_embedding.encode(conditions)
+            error = self.vae.property_head.loss(latents, encoded).view(-1, oversample)
+            if self.valid_compositions and oversample > 1:
+                cells, _ = self._cells(latents, encoded, seeds.repeat_interleave(oversample))
+                valid = valid_compositions(cells.types().cpu().numpy(), cells.num_atoms.cpu().numpy())
+                eligible = torch.from_numpy(valid).to(self.device).view_as(error)
+                error = error.masked_fill(~eligible & eligible.any(1, keepdim=True), torch.inf)
+        best = error.argmin(1)
         return latents.view(len(seeds), oversample, -1)[torch.arange(len(seeds), device=self.device), best]
 
     @torch.inference_mode()
@@ -199,12 +213,16 @@ class LatentPrior(L.LightningModule, ABC):
         """Make a crystal of each latent, as `sample` does of those it draws; of `encode` they are reconstructions."""
         conditions, seeds = conditions.to(self.device, torch.float32), seeds.to(self.device)
         with self._evaluating():
-            decoded = self.vae.decode_latent(latents, self.vae.condition_embedding.encode(conditions))
-            num_atoms = decoded.most_likely_num_atoms()
-            lattice = self.vae.lattice_scaler.cells(decoded.cell, num_atoms)
-            cells = Cells(lattice, num_atoms, decoded.composition_logits.softmax(1), seeds)
-            atoms = self._fill(cells, decoded.latent, progress)
+            cells, mixed = self._cells(latents, self.vae.condition_embedding.encode(conditions), seeds)
+            atoms = self._fill(cells, mixed, progress)
         return unpack_crystals(atoms, cells, index, self.condition_names, conditions, provenance)
+
+    def _cells(self, latents: Tensor, encoded: EncodedConditions, seeds: Tensor) -> tuple[Cells, Tensor]:
+        """Empty cells, and the latents mixed with their conditions, by which a decoder fills them."""
+        decoded = self.vae.decode_latent(latents, encoded)
+        num_atoms = decoded.most_likely_num_atoms()
+        lattice = self.vae.lattice_scaler.cells(decoded.cell, num_atoms)
+        return Cells(lattice, num_atoms, decoded.composition_logits.softmax(1), seeds), decoded.latent
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:

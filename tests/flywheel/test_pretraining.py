@@ -8,12 +8,12 @@ from ase import Atoms
 from ase.io import write
 
 from matwheel.data.catalogue import load
+from matwheel.data.compositions import reduced_composition
 from matwheel.data.module import CrystalDataModule
 from matwheel.data.rows import Reason
 from matwheel.data.splits import RandomSplit
 from matwheel.flywheel.fingerprint import data_fingerprint
 from matwheel.flywheel.pretraining import Pretraining, UnlabelledDataModule
-from matwheel.metrics.validity import reduced_composition
 from tests.small_data import write_small_table
 
 

@@ -1,20 +1,13 @@
-import random
 import warnings
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pymatgen.core import Composition, Lattice, Structure
-from pymatgen.core.periodic_table import Element
+from pymatgen.core import Lattice, Structure
 
 from matwheel.data.crystal import Crystal, CrystalTable
-from matwheel.metrics.validity import (
-    composition_validity,
-    is_valid_composition,
-    reduced_composition,
-    structure_validity,
-)
+from matwheel.metrics.validity import structure_validity
 
 
 def _crystal(lattice: np.ndarray, frac_coords: list[list[float]], numbers: list[int] | None = None) -> Crystal:
@@ -58,44 +51,6 @@ def test_agrees_with_pymatgen(seed: int) -> None:
     distances = structure.distance_matrix + 10 * np.eye(3)
     table = CrystalTable.from_crystals([Crystal.from_structure(structure, "x")])
     assert structure_validity(table, min_distance=1.0).valid[0] == (distances.min() >= 1.0)
-
-
-def test_known_compositions() -> None:
-    valid = ["NaCl", "Al2O3", "BaTiO3", "Si", "C", "FeNi3", "K2Mg", "MgAl2O4"]
-    invalid = ["NaF2", "HeO", "K3O", "YF5"]
-    for formula, expected in [*((f, True) for f in valid), *((f, False) for f in invalid)]:
-        numbers = np.repeat(
-            [element.Z for element in Composition(formula)], [int(n) for n in Composition(formula).values()]
-        )
-        assert is_valid_composition(reduced_composition(numbers)) == expected, formula
-
-
-def test_agrees_with_smact() -> None:
-    from smact.screening import smact_validity
-
-    rng = random.Random(0)
-    outcomes = []
-    for _ in range(300):
-        counts = {rng.randint(1, 100): rng.randint(1, 6) for _ in range(rng.randint(1, 4))}
-        composition = Composition({Element.from_Z(z): n for z, n in counts.items()})
-        numbers = np.repeat(list(counts), list(counts.values()))
-        expected = smact_validity(composition, oxidation_states_set="smact14")
-        assert is_valid_composition(reduced_composition(numbers)) == expected, composition
-        outcomes.append(expected)
-    assert 30 < sum(outcomes) < 270
-
-
-def test_many_elements_do_not_explode() -> None:
-    """Twenty elements with about five states each are 10^14 combinations."""
-    numbers = np.array([1, 6, 7, 8, 9, 14, 15, 16, 17, 22, 23, 24, 25, 26, 33, 34, 35, 42, 44, 53])
-    table = CrystalTable.from_crystals(
-        [_crystal(20 * np.eye(3), np.random.default_rng(0).random((20, 3)).tolist(), numbers.tolist())]
-    )
-    assert composition_validity(table).tolist() == [True]
-
-
-def test_reduced_composition() -> None:
-    assert reduced_composition(np.array([8, 13, 8, 13, 8, 8, 8, 8, 13, 13])) == ((8, 3), (13, 2))
 
 
 @pytest.fixture(autouse=True)

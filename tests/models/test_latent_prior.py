@@ -15,6 +15,7 @@ from matwheel.data.conditions import ConditionDataModule
 from matwheel.data.crystal import CrystalTable
 from matwheel.diffusion.latent import LatentDiffusion
 from matwheel.diffusion.samplers import AnnealedLangevin, DenoisingSampler
+from matwheel.metrics.validity import composition_validity
 from matwheel.models.diffusion_prior import DiffusionPrior
 from matwheel.models.latent_prior import LatentPrior, _parts_by_atoms
 from matwheel.models.latents import LatentDataModule, latent_features
@@ -146,7 +147,7 @@ def test_a_sample_alone_equals_itself_among_others(sampler: DenoisingSampler, ov
 
 @pytest.mark.parametrize("oversample", [1, 2, 7])
 def test_the_latent_that_fits_its_own_condition_best_is_kept(oversample: int) -> None:
-    prior = toy_prior().eval()
+    prior = toy_prior(valid_compositions=False).eval()
     conditions, seeds, _ = requests(5)
     drawn = []
     original = prior.diffusion.sample
@@ -160,6 +161,35 @@ def test_the_latent_that_fits_its_own_condition_best_is_kept(oversample: int) ->
             torch.testing.assert_close(kept[row], candidates[row, errors.argmin()])
     with pytest.raises(ValueError, match="oversample must be at least 1"):
         prior.draw_latents(conditions, seeds, 0)
+
+
+def test_latents_of_valid_compositions_come_first() -> None:
+    prior = toy_prior(valid_compositions=True).eval()
+    conditions, seeds, index = requests(40)
+    everything = torch.cat([prior.draw_latents(conditions, seeds, oversample) for oversample in (1, 2)])
+    assert everything.shape == (80, 16)
+
+    def valid(oversample: int) -> np.ndarray:
+        return composition_validity(prior.sample(conditions, seeds, index, oversample, WHERE))
+
+    best_of_12 = valid(12)
+    prior.valid_compositions = False
+    alone, closest = valid(1), valid(12)
+    # What is drawn alone is among the twelve: nothing that could be valid is left out, and what is valid is found.
+    assert not (alone & ~best_of_12).any()
+    assert not (closest & ~best_of_12).any()
+    assert best_of_12.mean() > 0.2 + max(alone.mean(), closest.mean())
+
+
+def test_where_no_composition_is_valid_the_closest_latent_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    prior = toy_prior(valid_compositions=False).eval()
+    conditions, seeds, _ = requests(6)
+    closest = prior.draw_latents(conditions, seeds, 5)
+    prior.valid_compositions = True
+    monkeypatch.setattr(
+        "matwheel.models.latent_prior.valid_compositions", lambda numbers, sizes: np.zeros(len(sizes), np.bool_)
+    )
+    assert torch.equal(prior.draw_latents(conditions, seeds, 5), closest)
 
 
 def test_guidance_interpolates_between_no_condition_and_beyond_the_condition() -> None:

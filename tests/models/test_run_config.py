@@ -14,7 +14,7 @@ def test_a_flywheel_has_a_predictor_and_a_generator() -> None:
     predictor = RunConfig.read(WHEEL)
     assert isinstance(predictor.build_model(PropertyPredictor), PropertyPredictor)
     generator = RunConfig.read(WHEEL, generates=True).build_model(LatentPrior)
-    assert generator.oversample == 4
+    assert generator.oversample == 8
     assert generator.vae.latent_dim == 256
     assert predictor.data_options()["cutoff"] == 8.0
 
