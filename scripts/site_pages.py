@@ -52,8 +52,8 @@ def content(source: str, root: Path = ROOT) -> str:
 
 
 def overview(root: Path = ROOT) -> str:
-    """Markdown of the page with all experiments: the title and the first paragraph of each."""
-    parts = ["# Experiments", "Each is rebuilt by the commands on its page; the numbers are read from the repository."]
+    """Markdown of the page with all experiments: their own README, then title and first paragraph of each."""
+    parts = [(root / "experiments" / "README.md").read_text(encoding="utf-8").rstrip()]
     for source in pages(root):
         if source.startswith("experiments/"):
             title, paragraph = (root / source).read_text(encoding="utf-8").split("\n\n")[:2]
@@ -128,7 +128,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Lead links to pages."""
     outside = pages()
-    known = outside | {"README.md": "index.md", "experiments": _EXPERIMENTS}
+    known = outside | {"README.md": "index.md", "experiments/README.md": _EXPERIMENTS}
     for source, place in outside.items():
         for picture in (ROOT / source).parent.glob("*.png") if "/" in source else ():
             known[picture.relative_to(ROOT).as_posix()] = posixpath.join(posixpath.dirname(place), picture.name)

@@ -60,6 +60,7 @@ class Variant:
         bandwidth: Of a kernel density as prior; the published diffusion model if None.
         keeps_composition: Whether crystals end with the composition that was decoded.
         oversample: Latents drawn per crystal.
+        valid_compositions: Whether those of valid compositions come first.
         drawn: Whether latents are drawn; otherwise they are those of training crystals.
     """
 
@@ -68,6 +69,7 @@ class Variant:
     bandwidth: float | None = 0.4
     keeps_composition: bool = True
     oversample: int = 1
+    valid_compositions: bool = False
     drawn: bool = True
 
     def model(self) -> LatentPrior:
@@ -84,7 +86,7 @@ class Variant:
         sampler = DenoisingSampler() if self.keeps_composition else FreeTypes()
         if self.bandwidth is None:
             return DiffusionPrior(vae, sampler)
-        return KernelPrior(vae, sampler, self.bandwidth)
+        return KernelPrior(vae, sampler, self.bandwidth, valid_compositions=self.valid_compositions)
 
 
 class FreeTypes(DenoisingSampler):
@@ -100,7 +102,9 @@ VARIANTS = (
     Variant("encoder reads the cell", 2, None),
     Variant("larger steps, norm bounded", 3, None),
     Variant("kernel density, h = 0.4"),
-    Variant("best of 4 latents (default)", oversample=4),
+    Variant("best of 4 latents", oversample=4),
+    Variant("best of 4, valid compositions first", oversample=4, valid_compositions=True),
+    Variant("best of 8, valid compositions first (default)", oversample=8, valid_compositions=True),
     Variant("composition not kept", keeps_composition=False, oversample=4),
     Variant("h = 0.2", bandwidth=0.2, oversample=4),
     Variant("h = 0.6", bandwidth=0.6, oversample=4),

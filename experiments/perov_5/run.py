@@ -8,6 +8,7 @@ The bandwidth of the prior is chosen by the coverage of validation crystals, a t
 
 import argparse
 import time
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +124,8 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path, required=True)
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--samples", type=int, default=1000)
-    parser.add_argument("--steps", type=int, nargs="+", default=[25, 50], help="decoder calls, one row each")
+    parser.add_argument("--steps", type=int, nargs="+", default=[25, 50], help="decoder calls per crystal")
+    parser.add_argument("--oversample", type=int, nargs="+", default=[1, 8], help="latents drawn per crystal")
     parser.add_argument("--bandwidths", type=float, nargs="+", default=[0.0, 0.1, 0.2, 0.4])
     options = parser.parse_args()
 
@@ -133,26 +135,26 @@ def main() -> None:
     prior = train(data, options.epochs, Path(f"runs/perov_5-{options.epochs}"))
     pool, known = Pool(progress=True), data.training_table
 
-    def sampled(count: int, bandwidth: float, steps: int) -> tuple[CrystalTable, float]:
+    def sampled(count: int, bandwidth: float, oversample: int, steps: int) -> tuple[CrystalTable, float]:
         prior.bandwidth, prior.sampler, clock = bandwidth, DenoisingSampler(steps), time.perf_counter()
         nothing, index = torch.full((count, 1), torch.nan), torch.arange(count)
-        table = prior.sample(nothing, index, index, 1, Provenance(prior.weights_hash()), progress=True)
+        table = prior.sample(nothing, index, index, oversample, Provenance(prior.weights_hash()), progress=True)
         return table, (time.perf_counter() - clock) / count
 
     held_out = data.table.take(data.val_rows)
     prints = Fingerprints.cached(held_out, pool)
     tried: list[Row] = []
     for bandwidth in options.bandwidths:
-        table, _ = sampled(CHOICE, bandwidth, min(options.steps))
+        table, _ = sampled(CHOICE, bandwidth, max(options.oversample), min(options.steps))
         tried.append({"bandwidth": bandwidth, **judge(table, known, held_out, prints, pool)})
         write(tried, "bandwidths.csv")
     best = max(tried, key=lambda row: row["COV-R"] + row["COV-P"])["bandwidth"]
 
     test = load(str(options.data_dir / "test.csv.gz")).table
     prints, rows = Fingerprints.cached(test, pool), [PUBLISHED]
-    for steps in options.steps:
-        table, seconds = sampled(options.samples, best, steps)
-        name = f"default, h = {best:g}, {options.epochs} epochs, {steps} calls"
+    for oversample, steps in product(options.oversample, options.steps):
+        table, seconds = sampled(options.samples, best, oversample, steps)
+        name = f"default, h = {best:g}, {options.epochs} epochs, {oversample} latents, {steps} calls"
         rows.append({"generator": name, **judge(table, known, test, prints, pool), "s/structure": seconds})
         write(rows, "results.csv")
 

@@ -170,8 +170,7 @@ class DenoisingSampler(Sampler):
     Args:
         num_steps: Noise levels visited, and network calls without a corrector.
         stochasticity: 0 follows the probability flow; 1 replaces as much of the old noise by new as ancestral sampling
-            does (eta of DDIM). New noise lets later steps repair errors of earlier ones: without any, considerably more
-            structures have atoms too close to each other.
+            does (eta of DDIM). New noise lets later steps repair errors of earlier ones.
         max_sigma: A, noise level to start from. Positions are uniform at first, as if by noise much larger than the
             cell, so that the levels of largest noise change little.
         corrector_steps: Langevin steps after each step but the last, at the level reached: they bring the atoms closer

@@ -89,7 +89,7 @@ class Flywheel(Callback):
             last arm in the list teaches the next round, and the trainer's model gets its weights.
         predictors: Further predictors, each fitted to what every arm is trained on: `FeaturePredictor`, `Ensemble`,
             `Stack` or one's own (see `Predictor`). Arms with `then` are for networks and not theirs. None by default.
-        baselines: Reference predictors: training median (`dummy`), trees on composition statistics (`trees`).
+        baselines: Reference predictors: training median (`dummy`), trees on composition and cell (`trees`).
         reuse: Further predictors of the labelled real crystals, with what the generator has learnt: trees that know its
             latents (`latents`), its encoder fine-tuned (`encoder`). None by default.
         rounds: Turns of the wheel. Each begins with the last arm of the one before as teacher.

@@ -36,7 +36,7 @@ class UnlabelledDataModule(OtherCrystals):
         max_sites: See `CrystalDataModule`.
         cutoff: A, see `CrystalDataModule`.
         max_neighbours: See `CrystalDataModule`.
-        batch_size: Crystals per batch and process.
+        batch_size: Crystals per step of the optimiser, divided among the processes.
         num_workers: See `CrystalDataModule`.
         cache_dir: See `CrystalDataModule`.
     """

@@ -51,7 +51,7 @@ FILTER_REPORT = "filter.json"
 
 @dataclass(frozen=True)
 class FitSettings:
-    """How a part of the generator is trained.
+    """How a part of the generator, or a predictor beside the trainer's own model, is trained.
 
     Attributes:
         max_epochs: Epochs to train for.

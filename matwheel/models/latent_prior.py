@@ -41,7 +41,8 @@ class LatentPrior(L.LightningModule, ABC):
         oversample: Latents drawn per crystal, of which the one whose property head agrees best with the condition is
             decoded.
         valid_compositions: Whether, of several latents drawn per crystal, those come first in whose composition charges
-            can balance (`is_valid_composition`). A composition is known before any atom is placed.
+            can balance (`is_valid_composition`). A composition is known before any atom is placed, and kept by
+            `DenoisingSampler`.
         max_atoms_per_batch: Crystals are decoded so many atoms at a time, which bounds the memory.
         vae_checkpoint: Checkpoint of the autoencoder, loaded when a fit begins; for a `vae` that is not trained yet.
     """

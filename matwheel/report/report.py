@@ -98,7 +98,7 @@ def _run_part(run: RunFolder, gallery: Gallery) -> _RunPart:
 def _how_to_read(comparisons: Sequence[Comparison]) -> list[str]:
     """What the names and numbers mean."""
     texts = [
-        "dummy is the median of the training labels, trees are extremely randomised trees on composition statistics. "
+        "dummy is the median of the training labels, trees are extremely randomised trees on composition and cell. "
         "Synthetic crystals helped only if the arm with both kinds of crystals is better than real crystals alone and "
         "better than the control, in which real crystals are repeated to the same size.",
     ]
