@@ -39,6 +39,8 @@ LATEST = Path(__file__).parent / "latest.json"
 CONFIG = Path(__file__).resolve().parents[1] / "configs" / "flywheel" / "full.yaml"
 DEFAULT_CALLS = 25
 """Decoder calls per sample in configs/flywheel/full.yaml."""
+DEFAULT_LATENTS = 8
+"""Latents drawn per sample there."""
 
 
 def median_seconds(work: Callable[[], object], repeats: int) -> float:
@@ -166,12 +168,14 @@ def measure(repeats: int) -> dict[str, float]:
         seconds = median_seconds(decoder_call(model, batch), 3 * repeats)
         figures[f"{name}_call_ms_per_structure"] = 1e3 * seconds / batch.num_graphs
 
-    prior = KernelPrior(default, DenoisingSampler(DEFAULT_CALLS))
+    prior = KernelPrior(default, DenoisingSampler(DEFAULT_CALLS), oversample=DEFAULT_LATENTS)
     conditions = data.training_statistics().conditions.float()
     latents = torch.from_numpy(latent_features(prior, data.ordered_dataloader(data.train_rows))).float()
     prior.density.fit(latents, default.condition_embedding.encode(conditions))
     requests, conditions = torch.arange(64), conditions[:64]
-    seconds = median_seconds(lambda: prior.sample(conditions, requests, requests, 4, Provenance("benchmark")), repeats)
+    seconds = median_seconds(
+        lambda: prior.sample(conditions, requests, requests, prior.oversample, Provenance("benchmark")), repeats
+    )
     figures["sampling_s_per_structure"] = seconds / 64
     return figures
 

@@ -59,14 +59,14 @@ def epoch_seconds(data: CrystalDataModule) -> float:
 def sampling_seconds(crystals: int, checkpoint: Path) -> float:
     """So many crystals by the default generator and sampler."""
     data = embedded()
-    prior = KernelPrior(ConCDVAE(CellEncoder(PaiNNEncoder()), PaiNNDecoder(), ConditionEmbedding()))
+    prior = KernelPrior(ConCDVAE(CellEncoder(PaiNNEncoder()), PaiNNDecoder(), ConditionEmbedding()), oversample=8)
     load_weights(prior.eval(), checkpoint)
     conditions = data.training_statistics().conditions.float()
     conditions = conditions[torch.arange(crystals) % len(conditions)]
 
     def work() -> None:
         for index in torch.arange(crystals).split(64):
-            prior.sample(conditions[index], index, index, 4, Provenance("scale"))
+            prior.sample(conditions[index], index, index, prior.oversample, Provenance("scale"))
 
     return seconds_of(work)
 
