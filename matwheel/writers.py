@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from lightning.pytorch.callbacks import BasePredictionWriter
 
-from matwheel.data.conditions import ConditionDataModule
+from matwheel.data.conditions import ConditionDataModule, SampleRequests
 from matwheel.data.crystal import CrystalTable, FloatArray
 from matwheel.data.module import CrystalDataModule
 from matwheel.files import PREDICTIONS, replaced_when_complete
@@ -104,6 +104,7 @@ class StructureWriter(BasePredictionWriter):
         self.folder = folder
         self.cif = cif
         self._samples_folder = Path()
+        self._generator: str | None = None
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Leave out requests whose crystals exist already."""
@@ -113,19 +114,18 @@ class StructureWriter(BasePredictionWriter):
         # Found here, where all processes are, since a logger's folder is decided by the first and told to the others.
         self._samples_folder = self.folder if self.folder is not None else _log_folder(trainer) / "samples"
         done = finished_samples(self._samples_folder)
+        self._generator = next((origin["generator"] for origin in done.values()), None)
         trainer.strategy.barrier()  # nothing may be written before every process has looked
         data = trainer.datamodule  # type: ignore[attr-defined]
         if not done or not isinstance(data, ConditionDataModule):
             return
         requests = data.requests
-        wanted = dict(zip(requests.index.tolist(), requests.seed.tolist(), strict=True))
-        for index, seed in done.items():
-            if wanted.get(index) != seed:
-                raise ValueError(
-                    f"{self._samples_folder} holds other samples (number {index} with the seed {seed}): choose another "
-                    "folder or delete it"
-                )
-        data.requests = requests.take([row for row, index in enumerate(wanted) if index not in done])
+        wanted = {int(index): row for row, index in enumerate(requests.index)}
+        for index, origin in done.items():
+            if index not in wanted or not _is_request(origin, requests.take([wanted[index]])):
+                made = f"number {index} with the seed {origin['seed']} and {origin['conditions'] or 'no conditions'}"
+                raise self._other_samples(made)
+        data.requests = requests.take([row for index, row in wanted.items() if index not in done])
         log.info("%d of %d samples exist already", len(done), len(wanted))
 
     def write_on_batch_end(
@@ -141,10 +141,15 @@ class StructureWriter(BasePredictionWriter):
         """Store one chunk."""
         if not isinstance(prediction, CrystalTable):
             raise ValueError(f"expected generated crystals, got {type(prediction).__name__}: is this a generator?")
+        if self._generator not in (None, json.loads(prediction.origins[0])["generator"]):
+            raise self._other_samples("of another generator")
         first, last = int(batch.index.min()), int(batch.index.max())
         part = self._samples_folder / _PARTS / f"{first:07d}-{last:07d}.npz"
         with replaced_when_complete(part) as temporary:
             prediction.save(temporary)
+
+    def _other_samples(self, which: str) -> ValueError:
+        return ValueError(f"{self._samples_folder} holds other samples ({which}): choose another folder or delete it")
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Put the chunks together."""
@@ -156,10 +161,17 @@ class StructureWriter(BasePredictionWriter):
         trainer.strategy.barrier()
 
 
-def finished_samples(folder: Path) -> dict[int, int]:
-    """Seed of each sample, by index, that an interrupted run left in a folder."""
-    origins = [origin for part in _parts(folder) for origin in CrystalTable.load(part).origins]
-    return {origin["index"]: origin["seed"] for origin in map(json.loads, origins)}
+def finished_samples(folder: Path) -> dict[int, dict[str, Any]]:
+    """Origin of each sample, by index, that an interrupted run left in a folder."""
+    origins = [json.loads(origin) for part in _parts(folder) for origin in CrystalTable.load(part).origins]
+    return {origin["index"]: origin for origin in origins}
+
+
+def _is_request(origin: Mapping[str, Any], request: SampleRequests) -> bool:
+    """Whether a sample is what one request asks for."""
+    asked = request.conditions[0][~request.conditions[0].isnan()].numpy()
+    made = np.array(list(origin["conditions"].values()), dtype=np.float32)
+    return origin["seed"] == int(request.seed) and np.array_equal(made, asked)
 
 
 def merge_samples(folder: Path, cif: bool = True) -> CrystalTable:
@@ -203,10 +215,8 @@ def describe_samples(samples: CrystalTable) -> pd.DataFrame:
     origins = [json.loads(origin) for origin in samples.origins]
     structure = structure_validity(samples)
     composition = composition_validity(samples)
-    conditions = {
-        f"condition_{name}": [origin["conditions"][name] for origin in origins]
-        for name in (origins[0]["conditions"] if origins else {})
-    }
+    names = dict.fromkeys(name for origin in origins for name in origin["conditions"])  # each may leave some open
+    conditions = {f"condition_{name}": [origin["conditions"].get(name, np.nan) for origin in origins] for name in names}
     return pd.DataFrame(
         {
             "id": samples.ids,

@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
+
+settings.register_profile("any machine", deadline=None)  # times say nothing about correctness
+settings.load_profile("any machine")
 
 SHARED_DATA = Path(os.environ.get("MATWHEEL_DATA", Path(__file__).parents[2] / "shared" / "data"))
 

@@ -1,4 +1,6 @@
 import json
+import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import lightning as L
@@ -22,6 +24,7 @@ class RockSalts(L.LightningModule):
     def __init__(self) -> None:
         super().__init__()
         self.made: list[int] = []
+        self.generator = "abc"
 
     def predict_step(self, batch: SampleRequests, batch_idx: int) -> CrystalTable:
         self.made += batch.index.tolist()
@@ -29,12 +32,19 @@ class RockSalts(L.LightningModule):
         lattice = (4 + batch.seed / 100)[:, None, None] * torch.eye(3)
         cells = Cells(lattice, torch.full((n,), 2), torch.zeros(n, 100), batch.seed)
         atoms = Atoms(torch.tensor([[0.0, 0, 0], [0.5, 0.5, 0.5]]).repeat(n, 1), torch.tensor([55, 17]).repeat(n))
-        return unpack_crystals(atoms, cells, batch.index, ["gap"], batch.conditions, Provenance("abc", 1))
+        return unpack_crystals(atoms, cells, batch.index, ["gap"], batch.conditions, Provenance(self.generator, 1))
 
 
-def _predict(folder: Path, num_samples: int = 7, seed: int = 3) -> list[int]:
+def _predict(
+    folder: Path,
+    num_samples: int = 7,
+    seed: int = 3,
+    values: Sequence[list[float]] = ([1.5], [2.5]),
+    generator: str = "abc",
+) -> list[int]:
     model = RockSalts()
-    requests = ConditionDataModule([[1.5], [2.5]], num_samples, seed, chunk_size=3)
+    model.generator = generator
+    requests = ConditionDataModule(list(values), num_samples, seed, chunk_size=3)
     trainer = L.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, callbacks=[StructureWriter(folder)])
     trainer.predict(model, datamodule=requests, return_predictions=False)
     return model.made
@@ -73,6 +83,19 @@ def test_samples_of_other_requests_are_not_mixed_in(tmp_path: Path) -> None:
         _predict(tmp_path, seed=4)
     with pytest.raises(ValueError, match="holds other samples"):
         _predict(tmp_path, num_samples=6)
+    with pytest.raises(ValueError, match=r"number 1 with the seed 4 and \{'gap': 2.5\}"):
+        _predict(tmp_path, values=[[1.5], [2.75]])
+    (tmp_path / "parts" / "0000003-0000005.npz").unlink()
+    with pytest.raises(ValueError, match="of another generator"):
+        _predict(tmp_path, generator="def")
+    assert _predict(tmp_path) == [3, 4, 5]
+
+
+def test_each_sample_may_leave_other_conditions_open(tmp_path: Path) -> None:
+    _predict(tmp_path, 3, values=[[math.nan], [2.5], [math.nan]])
+    assert _predict(tmp_path, 3, values=[[math.nan], [2.5], [math.nan]]) == []
+    table = pd.read_parquet(tmp_path / "samples.parquet")
+    assert table["condition_gap"].isna().tolist() == [True, False, True]
 
 
 def test_a_predictor_writes_no_structures(tmp_path: Path) -> None:

@@ -55,7 +55,6 @@ class ConditionDataModule(L.LightningDataModule):
         seed: Sample i uses the seed `seed + i`, whatever the chunk, process or device it is generated in.
         chunk_size: Crystals generated at a time. Chunk k has the indices from k times this number on; several processes
             take turns with whole chunks, so that the numbers are the same whoever computes them.
-        skip: Indices of samples that exist already (a resumed run).
     """
 
     def __init__(
@@ -64,7 +63,6 @@ class ConditionDataModule(L.LightningDataModule):
         num_samples: int = 64,
         seed: int = 0,
         chunk_size: int = 64,
-        skip: list[int] | None = None,
     ) -> None:
         super().__init__()
         conditions = torch.tensor(values, dtype=torch.float32)
@@ -78,9 +76,6 @@ class ConditionDataModule(L.LightningDataModule):
         if conditions.isinf().any():
             raise ValueError("a condition value is infinite")
         index = torch.arange(num_samples)
-        keep = torch.ones(num_samples, dtype=torch.bool)
-        keep[skip or []] = False
-        index = index[keep]
         self.requests = SampleRequests(index, seed + index, conditions[index % len(conditions)])
         self.chunk_size = chunk_size
 

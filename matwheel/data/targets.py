@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 TransformKind = Literal["none", "standardise", "log", "log1p"]
 _FITTED = ("shift", "mean", "std", "highest")
+_EDGE = 1e-6  # of the geometric mean of what the logarithm is taken of
+_EQUAL = 1e-8  # spread of equal values, relative to them
 
 
 class TargetTransform(nn.Module):
@@ -61,21 +63,19 @@ class TargetTransform(nn.Module):
                 f"target value {float(values.min()):g} has no log1p: use the transform 'log' or 'standardise'"
             )
         if self.kind == "log":
-            # A scale that also exists for targets around or below zero.
-            scale = values.median() if values.min() > 0 else (values - values.min()).median()
-            scale = scale.clamp_min(1e-12)
-            self.shift.copy_((0.1 * scale - values.min()).clamp_min(0))
+            self.shift.copy_((0.1 * _scale(values) - values.min()).clamp_min(0))
         if self.kind != "none":
-            raw = self._raw(values)
+            raw = torch.log(values + self.shift) if self.kind in ("log", "log1p") else values
             self.mean.copy_(raw.mean())
-            self.std.copy_(raw.std(correction=0).clamp_min(1e-8))
+            smallest = _EQUAL * raw.abs().max() if bool(raw.any()) else 1.0  # equal values, but for rounding
+            self.std.copy_(raw.std(correction=0).clamp_min(smallest))
             self.highest.copy_((raw.max() - self.mean) / self.std + 1)
         self.fitted.fill_(True)
 
     def _raw(self, values: Tensor) -> Tensor:
         if self.kind in ("log", "log1p"):
             # A value below every training value by more than the shift is brought to the edge of the logarithm.
-            return torch.log((values + self.shift).clamp_min(1e-6))
+            return torch.log((values + self.shift).clamp_min(_EDGE * self.mean.exp()))
         return values
 
     def forward(self, values: Tensor) -> Tensor:
@@ -116,3 +116,15 @@ class TargetTransform(nn.Module):
     def extra_repr(self) -> str:
         """The kind, for printed models."""
         return self.kind
+
+
+def _scale(values: Tensor) -> Tensor:
+    """The median of values [n], or of their distances from the smallest where that is not positive.
+
+    Where half of them or more are the smallest, as the zeros of a band gap, only the others count.
+    """
+    above = values if values.min() > 0 else values - values.min()
+    apart = above[above > _EDGE * above.max()]
+    if len(apart) == 0:
+        return values.abs().max().clamp_min(1.0)
+    return above.median() if above.median() >= apart.min() else apart.median()

@@ -76,7 +76,7 @@ class PropertyPredictor(L.LightningModule):
         self.schedule = schedule
         self.val_errors = MetricCollection(
             {"mae": MeanAbsoluteError(), "rmse": MeanSquaredError(squared=False), "r2": _R2()}, prefix="val/"
-        )
+        ).set_dtype(torch.float64)  # sums of squares of targets far from zero cancel
         self.test_errors = self.val_errors.clone(prefix="test/")
 
     def setup(self, stage: str) -> None:
@@ -166,7 +166,7 @@ class PropertyPredictor(L.LightningModule):
         scaled = self.network(batch)
         loss = self._errors(scaled, batch.target).mean()
         self.log(f"{errors.prefix}loss", loss, batch_size=batch.num_graphs, sync_dist=True)
-        errors.update(self.transform.prediction(scaled), batch.target)
+        errors.update(self.transform.prediction(scaled).double(), batch.target.double())
         self.log_dict(errors, batch_size=batch.num_graphs)
 
     def _check_fitted(self) -> None:

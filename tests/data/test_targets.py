@@ -26,12 +26,36 @@ def test_training_values_are_standardised(numbers, kind):
     assert float(t.std(correction=0)) == pytest.approx(1.0, abs=1e-6)
 
 
-def test_log_does_not_depend_on_the_unit():
-    y = torch.tensor([0.03, 20.0, 80.0, 110.0, 1600.0], dtype=torch.float64)
-    one, other = TargetTransform("log"), TargetTransform("log")
+@pytest.mark.parametrize("unit", [1e-12, 1e-9, 1e-3, 1e9])
+@pytest.mark.parametrize("numbers", [[0.03, 20.0, 80.0, 110.0, 1600.0], [0.2, 0.5, 0.8], [-3.0, 0.0, 2.0]])
+@pytest.mark.parametrize("kind", ["log", "standardise"])
+def test_the_scale_does_not_depend_on_the_unit(kind: TransformKind, numbers: list[float], unit: float) -> None:
+    y = torch.tensor(numbers, dtype=torch.float64)
+    far = torch.tensor([-1e9, 1e9], dtype=torch.float64)
+    one, other = TargetTransform(kind), TargetTransform(kind)
     one.fit(y)
-    other.fit(y / 1000)
-    torch.testing.assert_close(one(y), other(y / 1000))
+    other.fit(unit * y)
+    torch.testing.assert_close(one(y), other(unit * y))
+    torch.testing.assert_close(one(far), other(unit * far))
+    torch.testing.assert_close(other.inverse(other(unit * y)), unit * y, rtol=1e-6, atol=1e-6 * unit)
+
+
+def test_where_most_values_are_the_smallest_the_others_set_the_scale() -> None:
+    y = torch.tensor([0.0] * 6 + [0.5, 1.0, 2.0, 5.0])
+    transform = TargetTransform("log")
+    transform.fit(y)
+    assert float(transform.shift) == pytest.approx(0.1)
+    assert float(transform(y)[6:].max() - transform(y)[6:].min()) > 1  # not squeezed by a gap below them
+
+
+@pytest.mark.parametrize("value", [0.0, -2.0, 3.0, 1e-9])
+@pytest.mark.parametrize("kind", ["log", "standardise"])
+def test_equal_values_are_predicted_as_they_are(kind: TransformKind, value: float) -> None:
+    y = torch.full((4,), value, dtype=torch.float64)
+    transform = TargetTransform(kind)
+    transform.fit(y)
+    torch.testing.assert_close(transform.inverse(torch.zeros(4, dtype=torch.float64)), y, rtol=1e-6, atol=1e-12)
+    assert transform(y).abs().max() < 1
 
 
 def test_positive_values_far_from_zero_are_not_shifted():

@@ -9,11 +9,13 @@ import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAveraging, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from torch import nn
+from torch_geometric.data import Batch
 
 from matwheel.data.crystal import Crystal, CrystalTable
 from matwheel.data.module import CrystalDataModule
 from matwheel.data.splits import RandomSplit
 from matwheel.data.targets import TargetTransform
+from matwheel.metrics.errors import prediction_errors
 from matwheel.models.predictor import PropertyPredictor
 from matwheel.nn.cgcnn import CGCNN
 
@@ -282,3 +284,21 @@ def test_a_target_that_is_always_the_same_is_said(data, tmp_path, caplog):
     with caplog.at_level("WARNING", "matwheel"):
         make_trainer(tmp_path, 1).fit(make_predictor(), data)
     assert "all 12 training values of 'y' are 1.5: there is nothing to learn" in caplog.text
+
+
+def test_errors_of_targets_far_from_zero() -> None:
+    """In single precision the sums of squares cancel: R2 would be 0.1 off."""
+    predictor = PropertyPredictor(_Echo(), TargetTransform("none")).eval()
+    target = torch.from_numpy(5000 + np.random.default_rng(0).normal(size=256)).float()
+    predicted = target + 0.5 * torch.sin(torch.arange(256.0))
+    predictor.log = predictor.log_dict = lambda *args, **options: None  # type: ignore[method-assign]
+    for part in torch.arange(256).split(64):
+        predictor.test_step(Batch(said=predicted[part], target=target[part], row=part, _num_graphs=len(part)))
+    found = {name: float(value) for name, value in predictor.test_errors.compute().items()}
+    expected = prediction_errors(target.double().numpy(), predicted.double().numpy())
+    assert found == pytest.approx({f"test/{name}": value for name, value in expected._asdict().items()}, rel=1e-6)
+
+
+class _Echo(nn.Module):
+    def forward(self, batch: Batch) -> torch.Tensor:
+        return batch.said
