@@ -22,6 +22,7 @@ from matwheel.models.latents import LatentDataModule, latent_features
 from matwheel.models.unpack import Provenance
 from matwheel.nn.condition import ConditionEmbedding
 from matwheel.nn.prior_network import PriorNetwork
+from matwheel.seeded import atom_seeds
 from tests.models.toys import ToyData, quiet_trainer, toy_crystals, toy_vae
 
 KINDS = {"dielectric": "log", "system": "class"}
@@ -179,6 +180,17 @@ def test_latents_of_valid_compositions_come_first() -> None:
     assert not (alone & ~best_of_12).any()
     assert not (closest & ~best_of_12).any()
     assert best_of_12.mean() > 0.2 + max(alone.mean(), closest.mean())
+
+
+def test_latents_and_atoms_share_no_random_numbers() -> None:
+    prior = toy_prior().eval()
+    conditions, seeds, _ = requests(5)
+    used: list[torch.Tensor] = []
+    draw = prior._draw
+    prior._draw = lambda conditions, seeds: used.append(seeds) or draw(conditions, seeds)  # type: ignore[method-assign]
+    prior.draw_latents(conditions, seeds, 4)
+    assert len(used[0].unique()) == 20
+    assert not set(used[0].tolist()) & set(atom_seeds(seeds, torch.full((5,), 64)).tolist())
 
 
 def test_where_no_composition_is_valid_the_closest_latent_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
