@@ -28,6 +28,9 @@ from matwheel.nn.condition import EncodedConditions
 from matwheel.progress import progress_bar
 from matwheel.seeded import derive_seeds
 
+_LATENTS = -1
+"""Part of a crystal's seed from which its latents are drawn; the other parts, from 0, are its atoms'."""
+
 
 class LatentPrior(L.LightningModule, ABC):
     """Distribution of a trained autoencoder's latents under conditions, and the generator that the two make together.
@@ -187,14 +190,14 @@ class LatentPrior(L.LightningModule, ABC):
         if oversample < 1:
             raise ValueError(f"oversample must be at least 1, not {oversample}")
         conditions, seeds = conditions.to(self.device, torch.float32), seeds.to(self.device)
-        conditions = conditions.repeat_interleave(oversample, 0)
+        conditions, repeated = conditions.repeat_interleave(oversample, 0), seeds.repeat_interleave(oversample)
         turn = torch.arange(oversample, device=self.device).repeat(len(seeds))
         with self._evaluating():
-            latents = self._draw(conditions, derive_seeds(seeds.repeat_interleave(oversample), turn))
+            latents = self._draw(conditions, derive_seeds(derive_seeds(repeated, _LATENTS), turn))
             encoded = self.vae.condition_embedding.encode(conditions)
             error = self.vae.property_head.loss(latents, encoded).view(-1, oversample)
             if self.valid_compositions and oversample > 1:
-                cells, _ = self._cells(latents, encoded, seeds.repeat_interleave(oversample))
+                cells, _ = self._cells(latents, encoded, repeated)
                 valid = valid_compositions(cells.types().cpu().numpy(), cells.num_atoms.cpu().numpy())
                 eligible = torch.from_numpy(valid).to(self.device).view_as(error)
                 error = error.masked_fill(~eligible & eligible.any(1, keepdim=True), torch.inf)
