@@ -41,14 +41,12 @@ class TrainingStatistics:
         conditions: [n, C] float64, user's units.
         num_atoms: [n] int64.
         lattices: [n, 3, 3] float64, A.
-        atomic_numbers: [sum(num_atoms)] int64.
     """
 
     target: Tensor
     conditions: Tensor
     num_atoms: Tensor
     lattices: Tensor
-    atomic_numbers: Tensor
 
 
 class CrystalDataModule(L.LightningDataModule):
@@ -245,7 +243,6 @@ class CrystalDataModule(L.LightningDataModule):
             conditions=torch.from_numpy(np.stack([table.properties[name] for name in self.conditions], 1)),
             num_atoms=torch.from_numpy(table.num_atoms),
             lattices=torch.from_numpy(table.lattices),
-            atomic_numbers=torch.from_numpy(table.atomic_numbers),
         )
 
     def train_dataloader(self) -> DataLoader[Batch]:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from matwheel.data import keys
 from matwheel.data.crystal import CrystalTable
 from matwheel.data.module import CrystalDataModule
 from matwheel.data.splits import RandomSplit
@@ -59,6 +60,13 @@ def test_each_part_yields_its_rows(module):
     assert rows_of(module.test_dataloader()) == module.test_rows.tolist()
     everything = np.concatenate([module.train_rows, module.val_rows, module.test_rows])
     assert sorted(everything.tolist()) == list(range(20))
+
+
+def test_a_batch_holds_what_is_described(module):
+    """`keys.py` is the contract; the seed of a crystal is added in a training step."""
+    described = {value for name, value in vars(keys).items() if name.isupper()}
+    for loader in (module.train_dataloader(), module.val_dataloader(), module.predict_dataloader()):
+        assert set(next(iter(loader)).keys()) == described - {keys.SEED}
 
 
 def test_targets_belong_to_their_crystals(module):

@@ -106,7 +106,6 @@ class ToyData(L.LightningDataModule):
             conditions=self.values.double(),
             num_atoms=torch.from_numpy(self.table.num_atoms),
             lattices=torch.from_numpy(self.table.lattices),
-            atomic_numbers=torch.from_numpy(self.table.atomic_numbers),
         )
 
     def train_dataloader(self) -> DataLoader:
