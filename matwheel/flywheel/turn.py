@@ -182,7 +182,8 @@ class Turn:
         def from_latents(folder: Path, seed: int) -> dict[str, float]:
             prior = copy.deepcopy(recipe.prior)
             load_weights(prior, generation.prior.folder / BEST)
-            predictor, context = latents_predictor(prior, known), Fitting(seed, folder, self.run.trainers)
+            predictor = latents_predictor(prior.to(self.run.trainers.device), known)
+            context = Fitting(seed, folder, self.run.trainers)
             return evaluate(predictor, fit(predictor, known, context), known, folder)
 
         def from_encoder(folder: Path, seed: int) -> dict[str, float]:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
 from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch_geometric.data import Batch
 
 from matwheel.data.module import CrystalDataModule
@@ -115,6 +116,12 @@ def test_the_order_of_crystals_depends_on_seed_and_epoch_alone(
         with pytest.raises(RuntimeError, match="power cut"):
             order(f"resumed with {num_workers}", 0, num_workers, PowerCut(epoch=2))
         assert order(f"resumed with {num_workers}", 0, num_workers) == {epoch: expected[epoch] for epoch in (2, 3)}
+
+
+def test_networks_compute_where_the_outer_trainer_trains() -> None:
+    outer = L.Trainer(accelerator="cpu", strategy=SingleDeviceStrategy(torch.device("cpu", 1)), logger=False)
+    assert StageTrainers(outer).device == torch.device("cpu", 1)
+    assert StageTrainers().device == torch.device("cpu")
 
 
 def test_the_best_checkpoint_has_the_best_metric(
