@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.accelerators import MPSAccelerator
 from torch_geometric.data import Batch
 
-from matwheel.devices import find_device
+from matwheel.devices import find_device, trainer_accelerator
 from matwheel.models.predictor import PropertyPredictor
 from matwheel.predictors.combination import Combination
 from matwheel.predictors.graph_network import GraphNetwork
@@ -42,3 +43,15 @@ def test_batches_go_where_the_network_is_and_predictions_come_back() -> None:
     moved = there.parts[0]
     assert isinstance(moved, GraphNetwork)
     assert (moved.model.device.type, here.model.device.type) == ("meta", "cpu")
+
+
+def test_apple_silicon_computes_on_the_cpu(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(MPSAccelerator, "is_available", staticmethod(lambda: False))
+    assert [trainer_accelerator(name) for name in ("auto", "cpu", "gpu", "cuda")] == ["auto", "cpu", "gpu", "cuda"]
+    assert not caplog.records
+    monkeypatch.setattr(MPSAccelerator, "is_available", staticmethod(lambda: True))
+    assert trainer_accelerator("cpu") == trainer_accelerator("auto") == "cpu"
+    assert [record.getMessage()[:20] for record in caplog.records] == ["computing on the CPU"]
+    for asked in ("mps", "gpu", MPSAccelerator()):
+        with pytest.raises(ValueError, match="need double precision, which MPS"):
+            trainer_accelerator(asked)
