@@ -247,8 +247,12 @@ class ConCDVAE(L.LightningModule):
             return optimizer
         if self.schedule == "one_cycle":
             return one_cycle(optimizer, self.trainer)
-        schedule = ReduceLROnPlateau(optimizer, factor=0.6, patience=30, min_lr=1e-4)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "monitor": "val/loss"}}
+        every = self.trainer.check_val_every_n_epoch or 1
+        schedule = ReduceLROnPlateau(optimizer, factor=0.6, patience=30 // every, min_lr=1e-4)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "monitor": "val/loss", "frequency": every},
+        }
 
     def _evaluate(self, batch: Batch, prefix: str) -> None:
         position = self._evaluated + torch.arange(batch.num_graphs, device=self.device)
