@@ -167,6 +167,15 @@ class ConCDVAE(L.LightningModule):
             self.condition_embedding.fit(data.conditions, statistics.conditions)
             self.lattice_scaler.fit(statistics.lattices, statistics.num_atoms)
 
+    def check_fitted(self) -> None:
+        """Refuse to use what was never trained.
+
+        Raises:
+            ValueError: If this never was, and has no weights of one that was.
+        """
+        if not self.lattice_scaler.fitted:
+            raise ValueError("this generator was never trained: fit it first, or give a checkpoint with --ckpt_path")
+
     def encode(self, batch: Batch) -> tuple[Float[Tensor, "crystals latent"], Float[Tensor, "crystals latent"]]:
         """Mean and log-variance of each crystal's latent."""
         return self._distribution(self.encoder(batch).float())
@@ -227,6 +236,10 @@ class ConCDVAE(L.LightningModule):
     def on_validation_epoch_start(self) -> None:
         """Start over with the noise of validation."""
         self._evaluated = 0
+
+    def on_test_start(self) -> None:
+        """Refuse to test what was never trained."""
+        self.check_fitted()
 
     def on_test_epoch_start(self) -> None:
         """Start over with the noise of testing."""
