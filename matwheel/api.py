@@ -17,6 +17,7 @@ import pandas as pd
 from matwheel.data.catalogue import load
 from matwheel.data.inputs import read_structures
 from matwheel.data.structures import parse_any_structure
+from matwheel.devices import find_device
 from matwheel.metrics.evaluation import Evaluation, Settings
 from matwheel.metrics.evaluation import evaluate as evaluate_crystals
 from matwheel.metrics.fingerprints import Fingerprints
@@ -38,6 +39,7 @@ def predict(
     interval: float | None = None,
     structure_column: str | None = None,
     id_column: str | None = None,
+    device: str = "auto",
 ) -> pd.DataFrame:
     """Predict a property of crystals, in the unit the model was trained in.
 
@@ -50,6 +52,7 @@ def predict(
             rows of the training, where these were kept. None for no interval.
         structure_column: Column of tables with the structures; found by itself by default.
         id_column: Column of tables with the names; found by itself by default.
+        device: Where networks compute: `auto` for the first GPU if there is one, `cpu`, `cuda` or `cuda:1`.
 
     Returns:
         A row per crystal given, in their order: `id`, `prediction`, with several models `spread` (standard deviation),
@@ -57,11 +60,11 @@ def predict(
         used, with a warning that says why.
 
     Raises:
-        ValueError: If a file cannot be read, no crystal is usable, or there are too few validation rows for the
-            interval.
+        ValueError: If a file cannot be read, no crystal is usable, there are too few validation rows for the interval,
+            or there is no such device.
     """
     paths = [model] if isinstance(model, str | Path) else model
-    ensemble = PredictorEnsemble.load([Path(path) for path in paths])
+    ensemble = PredictorEnsemble.load([Path(path) for path in paths]).to(find_device(device))
     crystals = read_structures(structures, structure_column=structure_column, id_column=id_column)
     report = crystals.report
     if report.bad:
@@ -71,7 +74,9 @@ def predict(
     return frame
 
 
-def sample(generator: str | Path, values: ConditionValues, n: int, seed: int = 0) -> list[Structure]:
+def sample(
+    generator: str | Path, values: ConditionValues, n: int, seed: int = 0, device: str = "auto"
+) -> list[Structure]:
     """Generate crystals for wanted values of a property; they are neither relaxed nor checked.
 
     Args:
@@ -80,14 +85,16 @@ def sample(generator: str | Path, values: ConditionValues, n: int, seed: int = 0
             values each.
         n: How many crystals.
         seed: Crystal i depends on the generator, its values and `seed + i`.
+        device: Where the generator computes, as for `predict`.
 
     Returns:
         n structures.
 
     Raises:
-        ValueError: If a file cannot be read, or the values do not fit the generator.
+        ValueError: If a file cannot be read, the values do not fit the generator, or there is no such device.
     """
-    return [crystal.to_structure() for crystal in SavedGenerator.load(Path(generator)).sample(values, n, seed)]
+    saved = SavedGenerator.load(Path(generator)).to(find_device(device))
+    return [crystal.to_structure() for crystal in saved.sample(values, n, seed)]
 
 
 def evaluate(

@@ -41,6 +41,7 @@ import matwheel.predictors.structure_features  # noqa: F401
 from matwheel.command import QUIET
 from matwheel.data.conditions import ConditionDataModule
 from matwheel.data.module import CrystalDataModule
+from matwheel.devices import trainer_accelerator
 from matwheel.files import RUNS, SKIPPED_ROWS, VALIDATION_PREDICTIONS, write_text_atomically
 from matwheel.flywheel.callback import Flywheel
 from matwheel.flywheel.ledger import derive_seed
@@ -180,6 +181,7 @@ class MatWheelCLI(LightningCLI):
         name = self._options()["name"]
         kwargs["logger"] = _with_csv(options.logger, name)
         kwargs["default_root_dir"] = options.default_root_dir or RUNS / name
+        kwargs["accelerator"] = trainer_accelerator(options.accelerator)
         if options.devices == "auto" and TorchElasticEnvironment.detect():
             # Lightning would start from the number of accelerators, or one CPU, and then refuse to work.
             kwargs["devices"] = int(os.environ["LOCAL_WORLD_SIZE"])

@@ -11,6 +11,7 @@ from jsonargparse import ArgumentParser, Namespace
 
 from matwheel.command import command
 from matwheel.data.inputs import read_structures
+from matwheel.devices import DEVICE_HELP, find_device
 from matwheel.files import PREDICTIONS, SKIPPED_ROWS, replaced_when_complete
 from matwheel.predictors.saved_ensemble import PredictorEnsemble
 
@@ -67,6 +68,7 @@ def _parser() -> ArgumentParser:
         default=None,
         help="Probability with which the true value shall lie between the columns 'low' and 'high', such as 0.9.",
     )
+    parser.add_argument("--device", type=str, default="auto", help=DEVICE_HELP)
     parser.add_argument(
         "--out",
         type=Path,
@@ -83,7 +85,8 @@ def _run(options: Namespace) -> None:
     written = {path.resolve() for path in (out, out.with_name(SKIPPED_ROWS))}
     if replaced := [path for path in options.inputs if path.resolve() in written]:
         raise ValueError(f"{replaced[0]} is an input and would be replaced: name another file as --out")
-    models = PredictorEnsemble.load([options.trained, *options.model])
+    device = find_device(options.device)
+    models = PredictorEnsemble.load([options.trained, *options.model]).to(device)
     crystals = read_structures(options.inputs, structure_column=options.structure_column, id_column=options.id_column)
     if crystals.report.bad:
         log.warning("%s", crystals.report.summary())

@@ -8,6 +8,7 @@ from pathlib import Path
 from jsonargparse import ArgumentParser
 
 from matwheel.command import command
+from matwheel.devices import DEVICE_HELP, find_device
 from matwheel.files import check_writable
 from matwheel.models.saved_generator import SavedGenerator
 from matwheel.writers import CIF_FOLDER, SAMPLES, SAMPLES_EXTXYZ, SAMPLES_TABLE, write_samples
@@ -39,9 +40,11 @@ def main(args: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--n", type=int, default=64, help="How many crystals.")
     parser.add_argument("--seed", type=int, default=0, help="Crystal i has the seed SEED + i.")
+    parser.add_argument("--device", type=str, default="auto", help=DEVICE_HELP)
     parser.add_argument("--out", type=Path, default=Path("samples"), help="Folder to write to.")
     with command(parser, args) as options:
-        generator = SavedGenerator.load(options.generator)
+        device = find_device(options.device)
+        generator = SavedGenerator.load(options.generator).to(device)
         check_writable(options.out)
         if (options.out / SAMPLES).exists():
             raise ValueError(f"{options.out} holds crystals of an earlier call: give another --out, or delete that one")

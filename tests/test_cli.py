@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+from lightning.fabric.accelerators import MPSAccelerator
 
 from matwheel.cli import MatWheelCLI
 from matwheel.fit import main
@@ -65,6 +66,22 @@ def _checkpoint(name: str) -> str:
 
 def _args(command: str, *configs: Path) -> list[str]:
     return [command, *(part for config in configs for part in ("-c", str(config)))]
+
+
+def test_apple_silicon_trains_on_the_cpu(
+    small_data: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(MPSAccelerator, "is_available", staticmethod(lambda: True))
+    command = [*_args("fit", CONFIGS / "predictor" / "cgcnn.yaml"), *small_data, *SHORT]
+    main([*command, "--trainer.accelerator", "auto"])
+    assert "computing on the CPU" in caplog.text
+    for accelerator in ("mps", "gpu"):
+        with pytest.raises(SystemExit):
+            main([*command, "--trainer.accelerator", accelerator])
+        assert "error: the models need double precision, which MPS" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

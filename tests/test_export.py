@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from matwheel import api
 from matwheel.data.catalogue import load
 from matwheel.data.crystal import CrystalTable
 from matwheel.export import export
@@ -46,7 +47,7 @@ def test_an_exported_potential_does_without_its_package(tmp_path: Path, monkeypa
 
 def test_the_command_writes_what_it_makes(prior: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     export(prior, tmp_path / "generator")
-    options = ["--values", "5", "20", "--n", "3", "--seed", "1", "--out", str(tmp_path / "made")]
+    options = ["--values", "5", "20", "--n", "3", "--seed", "1", "--device", "cpu", "--out", str(tmp_path / "made")]
     sample_command([str(tmp_path / "generator"), *options])
     table = pd.read_parquet(tmp_path / "made" / "samples.parquet")
     assert table["seed"].tolist() == [1, 2, 3]
@@ -54,6 +55,7 @@ def test_the_command_writes_what_it_makes(prior: Path, tmp_path: Path, capsys: p
     made = CrystalTable.load(tmp_path / "made" / "samples.npz")
     expected = SavedGenerator.load(prior).sample([5.0, 20.0], 3, seed=1)
     assert np.array_equal(made.frac_coords, expected.frac_coords)
+    assert api.sample(prior, [5.0, 20.0], 3, seed=1, device="cpu") == [crystal.to_structure() for crystal in expected]
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "made").rglob("*")}
     with pytest.raises(SystemExit):  # crystals of other conditions would lie among these
         sample_command([str(tmp_path / "generator"), *options[:3], "--out", str(tmp_path / "made")])

@@ -69,6 +69,16 @@ def test_predictions_are_those_of_fit_predict(
     pd.testing.assert_frame_equal(ours, theirs, rtol=1e-5)
 
 
+def test_the_device_may_be_named(folder: Path, tmp_path: Path, checkpoints: list[Path]) -> None:
+    crystals = folder / "small.xyz"
+    expected = predicted(tmp_path / "auto.csv", checkpoints[0], crystals)
+    for frame in (
+        predicted(tmp_path / "cpu.csv", checkpoints[0], crystals, "--device", "cpu"),
+        api.predict(checkpoints[0], crystals, device="cpu"),
+    ):
+        pd.testing.assert_frame_equal(frame, expected)
+
+
 def test_several_models_give_mean_and_spread(
     folder: Path, tmp_path: Path, checkpoints: list[Path], exported: list[Path]
 ) -> None:
@@ -121,6 +131,7 @@ def test_what_cannot_be_used_is_a_message(
         ([exported[0], "none.cif"], "no such table: none.cif"),
         ([exported[0], crystals, "--out", "x.xls"], "name a .csv or a .parquet file as --out"),
         ([exported[0], crystals, "--model", other], "these models predict different properties"),
+        ([exported[0], crystals, "--device", "cuda:9"], "error: there is no device 'cuda:9' to compute on: give auto"),
     ]:
         with pytest.raises(SystemExit) as stop:
             predict([str(arg) for arg in args])

@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 import errno
 import json
 import os
@@ -7,6 +9,7 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import pytest
+import torch
 
 from matwheel.data.symbols import atomic_number
 from matwheel.evaluate import main as evaluate
@@ -54,6 +57,9 @@ def test_a_folder_that_may_not_be_written_is_refused_before_the_work(
     work = "the work is done"
 
     class Generator:
+        def to(self, device: torch.device) -> Generator:
+            return self
+
         def sample(self, *_: object, **__: object) -> None:
             raise AssertionError(work)
 
@@ -137,6 +143,12 @@ def test_negative_numbers_are_no_options(value: str, capsys: pytest.CaptureFixtu
     with pytest.raises(SystemExit):
         sample(["none.ckpt", "--values", value])
     assert capsys.readouterr().err.startswith("error: no such checkpoint: none.ckpt")
+
+
+def test_a_device_that_is_not_there_is_a_message(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        sample(["none.ckpt", "--values", "1", "--device", "cuda:9"])
+    assert capsys.readouterr().err.startswith("error: there is no device 'cuda:9' to compute on: give auto or ")
 
 
 def test_evaluate_ends_with_a_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

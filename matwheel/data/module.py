@@ -21,6 +21,7 @@ from matwheel.data.cells import niggli_reduce
 from matwheel.data.checks import usable_rows
 from matwheel.data.crystal import CrystalTable, FloatArray, IntArray
 from matwheel.data.graphs import CrystalGraphs
+from matwheel.data.late_loader import LateLoader
 from matwheel.data.repeats import without_repeats
 from matwheel.data.rows import LoadedTable
 from matwheel.data.shares import Shares
@@ -277,7 +278,8 @@ class CrystalDataModule(L.LightningDataModule):
         sampler = None
         if shared:
             sampler, batch_size = Shares.of(self.trainer, dataset, batch_size, shuffle)
-        return DataLoader(
+        kind = LateLoader if self.num_workers > 0 else DataLoader
+        return kind(
             dataset,
             batch_size=batch_size,
             sampler=sampler,

@@ -48,7 +48,7 @@ def recipe_of(trainer: L.Trainer, wheel: Callback) -> PredictorRecipe:
         raise ValueError(
             "the flywheel validates after whole epochs of all batches: leave out val_check_interval and overfit_batches"
         )
-    names = (
+    names = [
         "max_epochs",
         "min_epochs",
         "max_steps",
@@ -58,7 +58,9 @@ def recipe_of(trainer: L.Trainer, wheel: Callback) -> PredictorRecipe:
         "limit_train_batches",
         "limit_val_batches",
         "log_every_n_steps",
-    )
+    ]
+    if trainer.min_steps:  # keys of stages without it are as they were before it was carried
+        names.append("min_steps")
     clipping = trainer.gradient_clip_algorithm
     return PredictorRecipe(
         monitor=checkpoint.monitor,

@@ -24,6 +24,7 @@ from lightning.pytorch.strategies import DDPStrategy, ParallelStrategy
 from lightning.pytorch.strategies.strategy import Strategy
 
 from matwheel.data.shares import Shares
+from matwheel.devices import find_device
 from matwheel.flywheel.latest import LatestCheckpoint, TrainingState, state_to_continue
 from matwheel.flywheel.ledger import derive_seed
 from matwheel.flywheel.processes import SINGLE_PROCESS, Processes
@@ -90,6 +91,11 @@ class StageTrainers:
     def precision(self) -> str:
         """That of every stage, as Lightning names it."""
         return str(self.outer.precision) if self.outer is not None else "32-true"
+
+    @property
+    def device(self) -> torch.device:
+        """Where networks compute that a stage asks without a trainer."""
+        return self.outer.strategy.root_device if self.outer is not None else find_device()
 
     @contextmanager
     def trainer(

@@ -182,7 +182,8 @@ class Turn:
         def from_latents(folder: Path, seed: int) -> dict[str, float]:
             prior = copy.deepcopy(recipe.prior)
             load_weights(prior, generation.prior.folder / BEST)
-            predictor, context = latents_predictor(prior, known), Fitting(seed, folder, self.run.trainers)
+            predictor = latents_predictor(prior.to(self.run.trainers.device), known)
+            context = Fitting(seed, folder, self.run.trainers)
             return evaluate(predictor, fit(predictor, known, context), known, folder)
 
         def from_encoder(folder: Path, seed: int) -> dict[str, float]:
@@ -281,13 +282,20 @@ class Turn:
         teachers: list[TrainedArm],
         predictors: Sequence[Predictor] = (),
     ) -> StageResult:
-        """A stage that asks teachers: every process predicts everything, the first one writes."""
+        """A stage that asks teachers or predictors; the first process writes.
+
+        Where networks are asked all processes predict everything together, else the first one works without the others.
+        """
         known = self.scenario.known
+        together = bool(teachers) or any(predictor.distributed for predictor in predictors)
 
         def fitted(predictor: Predictor) -> Fitted:
             return self.fits.fitted(predictor, self.scenario.real_arm)
 
         def work(folder: Path, seed: int) -> dict[str, float]:
+            if not (together or self.run.is_first):
+                return {}
+
             def members(crystals: CrystalTable) -> FloatArray:
                 model, checkpoints = copy.deepcopy(self.settings.model), [t.checkpoint for t in teachers]
                 return predict_crystals(model, checkpoints, known, crystals, self.run.trainers)

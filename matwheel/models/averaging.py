@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lightning as L
 import torch
 from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor
@@ -22,6 +23,11 @@ class WeightAverage(WeightAveraging):
             raise ValueError(f"decay must lie in [0, 1), not {decay}")
         super().__init__(use_buffers=True, multi_avg_fn=self._update)
         self.decay = decay
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Put the average where the model trains: Lightning makes it before the model is moved there."""
+        assert self._average_model is not None
+        self._average_model.module.to(pl_module.device)
 
     @torch.no_grad()
     def _update(self, average: list[Tensor], current: list[Tensor], _: Tensor | int) -> None:

@@ -167,6 +167,15 @@ class ConCDVAE(L.LightningModule):
             self.condition_embedding.fit(data.conditions, statistics.conditions)
             self.lattice_scaler.fit(statistics.lattices, statistics.num_atoms)
 
+    def check_fitted(self) -> None:
+        """Refuse to use what was never trained.
+
+        Raises:
+            ValueError: If this never was, and has no weights of one that was.
+        """
+        if not self.lattice_scaler.fitted:
+            raise ValueError("this generator was never trained: fit it first, or give a checkpoint with --ckpt_path")
+
     def encode(self, batch: Batch) -> tuple[Float[Tensor, "crystals latent"], Float[Tensor, "crystals latent"]]:
         """Mean and log-variance of each crystal's latent."""
         return self._distribution(self.encoder(batch).float())
@@ -228,6 +237,10 @@ class ConCDVAE(L.LightningModule):
         """Start over with the noise of validation."""
         self._evaluated = 0
 
+    def on_test_start(self) -> None:
+        """Refuse to test what was never trained."""
+        self.check_fitted()
+
     def on_test_epoch_start(self) -> None:
         """Start over with the noise of testing."""
         self._evaluated = 0
@@ -247,8 +260,12 @@ class ConCDVAE(L.LightningModule):
             return optimizer
         if self.schedule == "one_cycle":
             return one_cycle(optimizer, self.trainer)
-        schedule = ReduceLROnPlateau(optimizer, factor=0.6, patience=30, min_lr=1e-4)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "monitor": "val/loss"}}
+        every = self.trainer.check_val_every_n_epoch or 1
+        schedule = ReduceLROnPlateau(optimizer, factor=0.6, patience=30 // every, min_lr=1e-4)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "monitor": "val/loss", "frequency": every},
+        }
 
     def _evaluate(self, batch: Batch, prefix: str) -> None:
         position = self._evaluated + torch.arange(batch.num_graphs, device=self.device)

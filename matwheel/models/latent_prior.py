@@ -136,7 +136,8 @@ class LatentPrior(L.LightningModule, ABC):
         loading_trainer(self, checkpoint)
 
     def on_predict_start(self) -> None:
-        """Find out who is generating."""
+        """Refuse to generate with what was never trained, and find out who is generating."""
+        self.vae.check_fitted()
         self._weights = Provenance(self.weights_hash())
 
     def predict_step(self, batch: SampleRequests, batch_idx: int) -> CrystalTable:

@@ -105,12 +105,15 @@ class LatentDataModule(L.LightningDataModule):
     def _encoded(self, rows: IntArray) -> LatentBatch:
         if self.trainer is None:
             raise RuntimeError("latents are encoded by the model of a Trainer: give this data module to one")
+        position = torch.arange(len(rows))
+        if not len(rows):  # a split may do without validation
+            return LatentBatch(torch.zeros(0, 0), torch.zeros(0, len(self.conditions)), position, position)
         encoder = cast(LatentEncoder, self.trainer.lightning_module)
         latents, conditions = [], []
         for batch in self.crystals.ordered_dataloader(rows):
             latents.append(encoder.encode(batch.to(encoder.device)).cpu())
             conditions.append(batch.conditions.cpu())
-        return LatentBatch(torch.cat(latents), torch.cat(conditions), torch.arange(len(rows)), torch.from_numpy(rows))
+        return LatentBatch(torch.cat(latents), torch.cat(conditions), position, torch.from_numpy(rows))
 
     def _loader(self, latents: LatentBatch, shuffle: bool = False) -> DataLoader[LatentBatch]:
         assert self.trainer is not None

@@ -33,10 +33,10 @@ def weight_of_share(trainer: L.Trainer, count: int) -> Tensor | float:
 
     Args:
         trainer: Knows the processes.
-        count: Crystals of this process.
+        count: Crystals, or labels, of this process.
     """
     if trainer.world_size == 1:
         return 1.0
     own = torch.tensor(float(count), device=trainer.strategy.root_device)
     total = trainer.strategy.reduce(own.clone(), reduce_op="sum")
-    return own * trainer.world_size / total
+    return own * trainer.world_size / total.clamp_min(1)  # a step may have no known label at all

@@ -111,5 +111,6 @@ def find_config(checkpoint: Path) -> Path:
 def _flywheel(content: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """Options of the flywheel in a run's config."""
     callbacks = (content.get("trainer") or {}).get("callbacks") or []
+    callbacks = [callbacks] if isinstance(callbacks, Mapping) else callbacks  # Lightning takes one by itself as well
     found = [c["init_args"] for c in callbacks if str(c.get("class_path")).endswith(".Flywheel")]
     return found[0] if found else None

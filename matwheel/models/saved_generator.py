@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
+import torch
+
 from matwheel.data.conditions import ConditionDataModule
 from matwheel.data.crystal import CrystalTable
 from matwheel.models.latent_prior import LatentPrior
@@ -38,6 +40,10 @@ class SavedGenerator:
             ValueError: If a file cannot be read, or is of something else.
         """
         return cls(TrainedModel.load(model_file(path), LatentPrior, config).model)  # type: ignore[type-abstract]
+
+    def to(self, device: torch.device) -> SavedGenerator:
+        """The same generator on a device."""
+        return SavedGenerator(self.model.to(device))
 
     def sample(self, values: ConditionValues, n: int, seed: int = 0, progress: bool = False) -> CrystalTable:
         """Generate n crystals, the same as `predict` of the command line with the same requests.

@@ -6,6 +6,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+_UNFITTED = (2.5, 2.5, 2.5, 90.0, 90.0, 90.0)
+"""Mean of a scaler that knows no cells."""
+
 
 def cell_parameters(lattice: Float[Tensor, "n 3 3"]) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n 3"]]:
     """Lengths (A) and angles (degrees; alpha between b and c, ...) of cells whose rows are lattice vectors."""
@@ -59,12 +62,17 @@ class LatticeScaler(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.tensor([2.5, 2.5, 2.5, 90.0, 90.0, 90.0]))
+        self.register_buffer("mean", torch.tensor(_UNFITTED))
         self.register_buffer("std", torch.tensor([1.0, 1.0, 1.0, 15.0, 15.0, 15.0]))
         self.register_buffer("length_range", torch.tensor([1.5, 50.0]))  # A
         self.register_buffer("angle_range", torch.tensor([30.0, 150.0]))  # degrees
         self.register_buffer("flatness", torch.tensor(0.02))  # of `smallest_eigenvalue`
         self.register_buffer("volume_range", torch.tensor([2.0, 500.0]))  # A^3 per atom
+
+    @property
+    def fitted(self) -> bool:
+        """Whether mean, spread and bounds are those of a training set."""
+        return tuple(self.mean.tolist()) != _UNFITTED
 
     def fit(self, lattices: Float[Tensor, "n 3 3"], num_atoms: Int[Tensor, " n"]) -> None:
         """Take mean, spread and bounds from training cells (A, rows are lattice vectors)."""

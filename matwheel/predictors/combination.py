@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from matwheel.data.crystal import CrystalTable, FloatArray
 from matwheel.predictors.predictor import Fitted
@@ -26,6 +27,10 @@ class Combination(Fitted):
         """See `Fitted`."""
         combined: FloatArray = self.weights @ np.stack([part(table) for part in self.parts])
         return combined
+
+    def to(self, device: torch.device) -> Combination:
+        """See `Fitted`."""
+        return Combination(tuple(part.to(device) for part in self.parts), self.weights)
 
     def portable(self) -> Combination:
         """See `Fitted`; without what has no weight."""

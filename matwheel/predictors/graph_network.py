@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import copy
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -48,9 +49,13 @@ class GraphNetwork(Fitted):
         graphs = CrystalGraphs.build(table, self.cutoff, self.max_neighbours, progress=True)
         with torch.inference_mode():
             batches = torch.split(torch.arange(len(table)), _BATCH_SIZE)
-            values = [self.model(graphs.batch(rows)) for rows in batches]
-        predicted: FloatArray = torch.cat(values).double().numpy()
+            values = [self.model(graphs.batch(rows).to(self.model.device)) for rows in batches]
+        predicted: FloatArray = torch.cat(values).cpu().double().numpy()
         return predicted
+
+    def to(self, device: torch.device) -> GraphNetwork:
+        """See `Fitted`."""
+        return replace(self, model=copy.deepcopy(self.model).to(device))
 
     def portable(self) -> Fitted:
         """See `Fitted`.
@@ -92,6 +97,10 @@ class PortableNetwork(Fitted):
     def __call__(self, table: CrystalTable) -> FloatArray:
         """See `Fitted`."""
         return self._network(table)
+
+    def to(self, device: torch.device) -> GraphNetwork:
+        """See `Fitted`."""
+        return self._network.to(device)
 
     def __getstate__(self) -> dict[str, object]:
         return {"config": self.config, "weights": self.weights}

@@ -68,7 +68,7 @@ class NetworkPredictor(Predictor):
             if context.writes:
                 write_text_atomically(folder / FIT, json.dumps(metrics, indent=1))
         load_weights(model, folder / BEST)
-        return GraphNetwork(model.eval(), self.cutoff, self.max_neighbours)
+        return GraphNetwork(model.eval(), self.cutoff, self.max_neighbours).to(context.trainers.device)
 
 
 _SETTINGS = FitSettings(max_epochs=40, batch_size=32, gradient_clip_val=None, monitor="val/mae", ema_decay=0.99)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import torch
+
 from matwheel.data.crystal import CrystalTable, FloatArray
 from matwheel.data.targets import TransformKind
 
@@ -29,6 +31,10 @@ class Fitted(ABC):
     @abstractmethod
     def __call__(self, table: CrystalTable) -> FloatArray:
         """[n], the property of each of n crystals, user's units."""
+
+    def to(self, device: torch.device) -> Fitted:
+        """The same predictor with its networks on a device."""
+        return self
 
     def portable(self) -> Fitted:
         """The same predictor as one that can be written.

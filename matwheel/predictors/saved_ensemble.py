@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 
 from matwheel.data.cells import niggli_reduce
 from matwheel.data.rows import LoadedTable
@@ -49,6 +50,10 @@ class PredictorEnsemble:
             found = "; ".join(f"{file} predicts {target!r}" for target, file in targets.items())
             raise ValueError(f"these models predict different properties: {found}. Give models of one property")
         return cls(members, next(iter(targets), None))
+
+    def to(self, device: torch.device) -> PredictorEnsemble:
+        """The same predictors with their networks on a device."""
+        return replace(self, members=tuple(replace(m, fitted=m.fitted.to(device)) for m in self.members))
 
     def predict(self, crystals: LoadedTable, interval: float | None = None) -> pd.DataFrame:
         """Predict a property of n crystals, in the unit it was trained in.

@@ -1,12 +1,14 @@
 import copy
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import lightning as L
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
 from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.strategies import SingleDeviceStrategy
+from torch_geometric.data import Batch
 
 from matwheel.data.module import CrystalDataModule
 from matwheel.data.splits import RandomSplit
@@ -28,6 +30,15 @@ class PowerCut(Callback):
     def on_train_batch_end(self, trainer: L.Trainer, *args: Any) -> None:
         if trainer.current_epoch == self.epoch:
             raise RuntimeError("power cut")
+
+
+class Order(Callback):
+    """Notes the crystals of each epoch in the order in which they are trained on."""
+
+    rows: ClassVar[dict[int, list[int]]] = {}
+
+    def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Batch, _: int) -> None:
+        self.rows.setdefault(trainer.current_epoch, []).extend(batch.row.tolist())
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +96,32 @@ def test_the_seed_decides(model: PropertyPredictor, data: CrystalDataModule, tmp
     one, other, third = (_fit(model, data, tmp_path / name, seed)[0] for name, seed in (("a", 0), ("b", 0), ("c", 1)))
     assert one["val/mae"] == other["val/mae"]
     assert one["val/mae"] != third["val/mae"]
+
+
+def test_the_order_of_crystals_depends_on_seed_and_epoch_alone(
+    model: PropertyPredictor, data: CrystalDataModule, tmp_path: Path
+) -> None:
+    def order(folder: str, seed: int, num_workers: int, *callbacks: Callback) -> dict[int, list[int]]:
+        loaded = copy.copy(data)
+        loaded.num_workers = num_workers
+        Order.rows.clear()
+        _fit(model, loaded, tmp_path / folder, seed, Order(), *callbacks)
+        return dict(Order.rows)
+
+    expected = order("none", 0, 0)
+    assert len({tuple(rows) for rows in expected.values()}) == 4
+    assert order("two", 0, 2) == expected
+    assert all(rows != expected[epoch] for epoch, rows in order("other seed", 1, 2).items())
+    for num_workers in (0, 2):
+        with pytest.raises(RuntimeError, match="power cut"):
+            order(f"resumed with {num_workers}", 0, num_workers, PowerCut(epoch=2))
+        assert order(f"resumed with {num_workers}", 0, num_workers) == {epoch: expected[epoch] for epoch in (2, 3)}
+
+
+def test_networks_compute_where_the_outer_trainer_trains() -> None:
+    outer = L.Trainer(accelerator="cpu", strategy=SingleDeviceStrategy(torch.device("cpu", 1)), logger=False)
+    assert StageTrainers(outer).device == torch.device("cpu", 1)
+    assert StageTrainers().device == torch.device("cpu")
 
 
 def test_the_best_checkpoint_has_the_best_metric(

@@ -1,8 +1,10 @@
 from pathlib import Path
 
+import lightning as L
 import pytest
 import torch
-from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint, WeightAveraging
+from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint, WeightAveraging
+from lightning.pytorch.strategies import SingleDeviceStrategy
 
 from matwheel.models.averaging import WeightAverage
 from tests.models.toys import ToyData, quiet_trainer, toy_vae
@@ -35,6 +37,33 @@ def test_whole_numbers_are_kept(tmp_path: Path) -> None:
     callback._update(average, current, 1)
     assert average[0].tolist() == [5, 77, 3]
     averaged(tmp_path, callback)
+
+
+class OnMeta(SingleDeviceStrategy):
+    """Moves the model away from the CPU, as that of an accelerator does."""
+
+    def model_to_device(self) -> None:
+        assert self.model is not None
+        self.model.to("meta")
+
+    def teardown(self) -> None:
+        """There is no way back."""
+
+
+class Started(Callback):
+    """Ends the training at its start."""
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        raise StopIteration
+
+
+def test_the_average_is_where_the_model_trains() -> None:
+    average, strategy = WeightAverage(), OnMeta(device=torch.device("cpu"))
+    with pytest.raises(StopIteration):
+        quiet_trainer(callbacks=[average, Started()], strategy=strategy).fit(toy_vae(), datamodule=ToyData())
+    assert average._average_model is not None
+    state = average._average_model.module.state_dict().values()
+    assert {value.device.type for value in state if isinstance(value, torch.Tensor)} == {"meta"}
 
 
 def test_decay_is_checked() -> None:

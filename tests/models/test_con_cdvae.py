@@ -217,6 +217,13 @@ def test_optimiser(schedule: str) -> None:
         assert (used.factor, used.patience, used.min_lrs) == (0.6, 30, [1e-4])
 
 
+def test_a_plateau_is_looked_for_whenever_there_is_a_validation() -> None:
+    trainer = quiet_trainer(max_epochs=6, check_val_every_n_epoch=2)
+    trainer.fit(toy_vae(schedule="plateau"), datamodule=ToyData())
+    schedule = trainer.lr_scheduler_configs[0].scheduler
+    assert (schedule.last_epoch, schedule.patience) == (3, 15)
+
+
 def test_training_starts_from_a_pretrained_model_without_labels(tmp_path: Path) -> None:
     embedding = ConditionEmbedding({"dielectric": "log", "system": "class"}, 8, 8, 8, dropout=0.2)
     unlabelled = ToyData(toy_crystals(8, seed=3))

@@ -64,6 +64,13 @@ def test_a_checkpoint_of_any_number_of_crystals_can_be_loaded(fitted: tuple[Kern
         load_weights(second, path)
 
 
+def test_a_fit_does_without_validation(fitted: tuple[KernelPrior, Path]) -> None:
+    data, prior = ToyData(toy_crystals(30)), toy_prior()
+    data.val_rows = data.val_rows[:0]
+    quiet_trainer(max_epochs=1).fit(prior, datamodule=LatentDataModule(data))  # type: ignore[arg-type]
+    torch.testing.assert_close(prior.density.mean, fitted[0].density.mean)
+
+
 def test_the_stage_of_the_wheel_gives_the_same_as_a_fit(fitted: tuple[KernelPrior, Path], tmp_path: Path) -> None:
     prior, path = fitted
     again = toy_prior()

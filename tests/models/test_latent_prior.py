@@ -17,6 +17,7 @@ from matwheel.diffusion.latent import LatentDiffusion
 from matwheel.diffusion.samplers import AnnealedLangevin, DenoisingSampler
 from matwheel.metrics.validity import composition_validity
 from matwheel.models.diffusion_prior import DiffusionPrior
+from matwheel.models.kernel_prior import KernelPrior
 from matwheel.models.latent_prior import LatentPrior, _parts_by_atoms
 from matwheel.models.latents import LatentDataModule, latent_features
 from matwheel.models.unpack import Provenance
@@ -313,6 +314,16 @@ def test_prediction_runs_under_the_trainer_in_chunks() -> None:
     resumed = predicted(prior, rest)[0][0]
     assert resumed.id == tables[1][0].id
     np.testing.assert_allclose(resumed.frac_coords, tables[1][0].frac_coords, atol=1e-3)
+
+
+@pytest.mark.parametrize("kinds", [None, {"dielectric": "log"}])
+def test_an_untrained_generator_is_refused(kinds: dict[str, str] | None) -> None:
+    vae = toy_vae(condition_embedding=ConditionEmbedding(kinds, 8, 8, 8))  # type: ignore[arg-type]
+    trainer = quiet_trainer()
+    with pytest.raises(ValueError, match="this generator was never trained: fit it first, or give a checkpoint"):
+        trainer.predict(KernelPrior(vae), datamodule=ConditionDataModule([[5.0]], num_samples=2))
+    with pytest.raises(ValueError, match="this generator was never trained"):
+        trainer.test(vae, datamodule=ToyData())
 
 
 def test_weights_hash_changes_with_the_weights() -> None:

@@ -27,6 +27,10 @@ def test_the_average_over_processes_is_the_mean_of_the_batch(total: int, world_s
     assert float(torch.stack(losses).mean()) == pytest.approx(float(errors.mean()))
 
 
+def test_a_step_in_which_nothing_counts_has_no_weight() -> None:
+    assert float(weight_of_share(_process(0, 2, 0), 0)) == 0
+
+
 @given(total=st.integers(5, 40), world_size=st.integers(1, 5))
 def test_a_crystal_has_the_seed_of_its_place_in_the_batch(total: int, world_size: int) -> None:
     seeds = torch.empty(total, dtype=torch.long)

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,15 @@ def test_a_flywheel_has_a_predictor_and_a_generator() -> None:
     assert generator.oversample == 8
     assert generator.vae.latent_dim == 256
     assert predictor.data_options()["cutoff"] == 8.0
+
+
+def test_a_flywheel_may_be_the_only_callback(tmp_path: Path) -> None:
+    content = yaml.safe_load(WHEEL.read_text())
+    content["trainer"]["callbacks"] = content["trainer"]["callbacks"][-1]
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(content))
+    assert RunConfig.read(tmp_path / "config.yaml", generates=True) == replace(
+        RunConfig.read(WHEEL, generates=True), path=tmp_path / "config.yaml"
+    )
 
 
 def test_the_config_of_a_checkpoint_is_found(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from matwheel.flywheel.stages import FitSettings
 from matwheel.flywheel.trainers import StageTrainers
 from matwheel.models.predictor import PropertyPredictor
 from matwheel.nn.cgcnn import CGCNN
+from matwheel.predictors.graph_network import GraphNetwork
 from matwheel.predictors.network import FIT, NETWORK, NetworkPredictor
 from matwheel.predictors.predictor import Fitting, Labelled
 from tests.models.toys import toy_crystals
@@ -45,6 +46,16 @@ def test_it_learns_and_a_second_fit_reads_what_the_first_left(tmp_path: Path) ->
     np.testing.assert_array_equal(predictor.fit(training, validation, context)(validation.table), predicted)
     assert json.loads((tmp_path / NETWORK / FIT).read_text()) == metrics
     np.testing.assert_allclose(fitted(validation.table.take([3, 1])), predicted[[3, 1]], rtol=1e-5)
+
+
+def test_it_predicts_on_the_hardware_of_the_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    predictor, context = make_predictor(), Fitting(0, tmp_path, StageTrainers())
+    monkeypatch.setattr(StageTrainers, "device", torch.device("meta"))
+    fitted = NetworkPredictor(predictor.model, "small", FitSettings(max_epochs=1, monitor=None)).fit(
+        labelled(8, 0), labelled(4, 1), context
+    )
+    assert isinstance(fitted, GraphNetwork)
+    assert fitted.model.device.type == "meta"
 
 
 def test_crystals_of_no_weight_teach_nothing(tmp_path: Path) -> None:
