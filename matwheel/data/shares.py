@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Sized
 
 import lightning as L
@@ -27,7 +28,9 @@ class Shares(DistributedSampler[int]):
     def __init__(
         self, items: Sized, batch_size: int, num_processes: int = 1, process: int = 0, shuffle: bool = False
     ) -> None:
-        super().__init__(items, num_processes, process, shuffle)  # type: ignore[arg-type]
+        # As Lightning seeds its own samplers: with what `seed_everything` was given.
+        seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
+        super().__init__(items, num_processes, process, shuffle, seed)  # type: ignore[arg-type]
         self.count = len(items)
         rest = self.count % (batch_size * num_processes)
         self.total_size = self.count + (num_processes - rest if 0 < rest < num_processes else 0)

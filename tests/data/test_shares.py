@@ -2,6 +2,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import lightning as L
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -54,3 +55,12 @@ def test_the_order_is_seeded_by_training_and_epoch() -> None:
     assert order(7, 0) == order(7, 0)
     assert order(7, 0) != order(7, 1)
     assert order(7, 0) != order(8, 0)
+
+
+def test_without_a_wheel_the_order_is_that_of_seed_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    def order(seed: int) -> list[int]:
+        monkeypatch.setenv("PL_GLOBAL_SEED", str(seed))
+        return list(Shares(range(12), 4, shuffle=True))
+
+    assert order(1) == order(1)
+    assert order(1) != order(2)
