@@ -5,12 +5,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from matwheel import api
 from matwheel.data.catalogue import load
 from matwheel.data.crystal import CrystalTable
 from matwheel.export import export
 from matwheel.export import main as export_command
+from matwheel.models.run_config import find_config
 from matwheel.models.saved_generator import SavedGenerator
 from matwheel.models.trained import model_file
 from matwheel.predictors.saved import SavedPredictor
@@ -69,3 +71,22 @@ def test_an_autoencoder_alone_is_no_generator(prior: Path, tmp_path: Path, capsy
         export_command([str(autoencoder), "--out", str(tmp_path / "x")])
     assert "is a checkpoint of ConCDVAE: give one of PropertyPredictor or of LatentPrior" in capsys.readouterr().err
     assert not (tmp_path / "x").exists()
+
+
+def test_an_exported_config_names_no_folder_of_its_author(tmp_path: Path) -> None:
+    checkpoint = train_predictor(tmp_path)
+    file = find_config(checkpoint)
+    config = yaml.safe_load(file.read_text())
+    config["data"]["init_args"]["split"] = {
+        "class_path": "matwheel.data.splits.FileSplit",
+        "init_args": {"path": "/home/author/secret/splits.json", "index": 1},
+    }
+    file.write_text(yaml.safe_dump(config))
+    export(checkpoint, tmp_path / "model")
+    texts = [path.read_text() for path in (tmp_path / "model").glob("*.*") if path.suffix in (".yaml", ".md")]
+    assert len(texts) == 2
+    assert not any("secret" in text or str(tmp_path) in text for text in texts)
+    assert yaml.safe_load((tmp_path / "model" / "config.yaml").read_text())["data"]["init_args"]["split"] == {
+        "class_path": "matwheel.data.splits.FileSplit",
+        "init_args": {"path": "splits.json", "index": 1},
+    }

@@ -83,14 +83,14 @@ class TrainedModel(Generic[_Model]):
         return path if path.is_file() and self.path.name != _LAST and not others else None
 
     def write(self, folder: Path) -> None:
-        """Write `model.safetensors` and `config.yaml`, which `load` reads. The config names no files."""
+        """Write `model.safetensors` and `config.yaml`, which `load` reads. The config names no folders."""
         data = self.config.data_options()
         kept = {name: value for name, value in self.config.data.get("init_args", {}).items() if name in _KEPT}
         content = {
             "model": _without_paths(self.config.model),
             "data": {
                 "class_path": self.config.data["class_path"],
-                "init_args": {"dataset": Path(data["dataset"]).name, **kept},
+                "init_args": {"dataset": Path(data["dataset"]).name, **_without_folders(kept)},
             },
         }
         write_weights(folder / WEIGHTS, self.checkpoint)
@@ -134,6 +134,16 @@ def model_file(path: Path) -> Path:
     if len(files) > 1:
         raise ValueError(f"{path} holds {len(files)} models: name one, for example {files[0]}")
     return files[0]
+
+
+def _without_folders(options: Any) -> Any:
+    """The same with the file of a split by its name alone."""
+    if isinstance(options, Mapping):
+        return {
+            name: Path(value).name if name == "path" and value is not None else _without_folders(value)
+            for name, value in options.items()
+        }
+    return options
 
 
 def _without_paths(options: Any) -> Any:
