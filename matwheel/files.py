@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from secrets import token_hex
 from tempfile import TemporaryFile
 from typing import Any
 
@@ -44,7 +45,8 @@ def replaced_when_complete(path: Path, sync: bool = True) -> Iterator[Path]:
     Raises:
         WriteError: If the file cannot be written, for example because the disk is full; `path` is as it was.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Random and not the process's number, which on another node that writes the same file may be the same.
+    temporary = path.with_name(f".{path.name}.{token_hex(4)}.tmp")
     with clear_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
