@@ -18,6 +18,8 @@ from matwheel.progress import progress_bar
 
 TIME_OUT = "time-out"
 CRASH = "crash"
+OF_THE_MACHINE = (TIME_OUT, CRASH)
+"""Failures that may not be the crystal's fault: slow processors, too little memory. They are worth another try."""
 # A server that has these loaded makes new workers in milliseconds: a time-out then costs no more than itself.
 _HEAVY_IMPORTS = [
     "matminer.featurizers.site.fingerprint",
