@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import shlex
 import signal
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from jsonargparse import ArgumentParser, Namespace
 
 from matwheel.command import command
 from matwheel.files import RUNS, replaced_when_complete
+from matwheel.processors import available_processors
 from matwheel.signals import handled
 from matwheel.studies.engine import Engine
 from matwheel.studies.local import LocalEngine
@@ -91,7 +91,7 @@ def _run(options: Namespace) -> None:
 
 def _engine(options: Namespace, folder: Path) -> Engine:
     jobs = options.jobs
-    threads = options.threads if options.threads is not None else max((os.cpu_count() or 1) // max(jobs, 1), 1)
+    threads = options.threads if options.threads is not None else max(available_processors() // max(jobs, 1), 1)
     if min(jobs, threads) < 1:
         raise ValueError(f"jobs ({jobs}) and threads ({threads}) must be at least 1")
     match options.engine:
