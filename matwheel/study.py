@@ -59,6 +59,13 @@ def _parser() -> ArgumentParser:
     parser.add_argument(
         "--threads", type=int | None, default=None, help="Threads of each; by default the processors divided by jobs."
     )
+    parser.add_argument(
+        "--gpus",
+        type=int | None,
+        default=None,
+        help="GPUs of each; by default those of this machine are divided among the jobs, and Ray and SLURM are asked "
+        "for none.",
+    )
     parser.add_argument("--dry_run", "--dry-run", action="store_true", help="Show all cells and run none.")
     parser.add_argument(
         "--engine",
@@ -67,7 +74,7 @@ def _parser() -> ArgumentParser:
         help='Processes of this machine, a Ray cluster (pip install "matwheel[ray]") or a SLURM job array '
         '("matwheel[slurm]").',
     )
-    parser.add_class_arguments(SlurmEngine, "slurm", skip={"jobs", "threads", "folder"})
+    parser.add_class_arguments(SlurmEngine, "slurm", skip={"jobs", "threads", "gpus", "folder"})
     return parser
 
 
@@ -94,13 +101,16 @@ def _engine(options: Namespace, folder: Path) -> Engine:
     threads = options.threads if options.threads is not None else max(available_processors() // max(jobs, 1), 1)
     if min(jobs, threads) < 1:
         raise ValueError(f"jobs ({jobs}) and threads ({threads}) must be at least 1")
+    gpus = options.gpus
+    if gpus is not None and gpus < 0:
+        raise ValueError(f"gpus ({gpus}) must be at least 0")
     match options.engine:
         case "ray":
-            return RayEngine(jobs, threads)
+            return RayEngine(jobs, threads, gpus or 0)
         case "slurm":
-            return SlurmEngine(jobs, threads, folder / "slurm", **vars(options.slurm))
+            return SlurmEngine(jobs, threads, gpus or 0, folder / "slurm", **vars(options.slurm))
         case _:
-            return LocalEngine(jobs, threads)
+            return LocalEngine(jobs, threads, gpus)
 
 
 def _show(study: Study, folder: Path) -> None:
