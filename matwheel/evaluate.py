@@ -18,7 +18,7 @@ from jsonargparse import ArgumentParser, Namespace
 from matwheel.command import command
 from matwheel.data.catalogue import load
 from matwheel.data.rows import LoadedTable
-from matwheel.files import check_writable, replaced_when_complete, write_text_atomically
+from matwheel.files import METRICS, check_writable, replaced_when_complete, write_text_atomically
 from matwheel.metrics.checks import SpaceGroup
 from matwheel.metrics.coverage import CoverageCutoffs
 from matwheel.metrics.evaluation import Evaluation, Judge, Settings, evaluate
@@ -35,7 +35,6 @@ from matwheel.predictors.saved import SavedPredictor
 log = logging.getLogger(__name__)
 
 STRUCTURES = "structures.csv"
-METRICS = "metrics.json"
 _CONDITION_PREFIX = "condition_"
 _PACKAGES = ("matwheel", "pymatgen", "matminer", "smact", "spglib", "torch")
 

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from secrets import token_hex
 from tempfile import TemporaryFile
 from typing import Any
 
@@ -22,6 +23,8 @@ VALIDATION_PREDICTIONS = "validation_predictions.csv"
 """Predictions of the validation rows, by which intervals are calibrated."""
 SKIPPED_ROWS = "skipped_rows.csv"
 """Rows of a table that could not be used, with reasons."""
+METRICS = "metrics.json"
+"""What an evaluation of generated crystals found, in a folder beside them."""
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """Error numbers of a full disk, a spent quota and a limit on the size of files."""
 
@@ -44,7 +47,8 @@ def replaced_when_complete(path: Path, sync: bool = True) -> Iterator[Path]:
     Raises:
         WriteError: If the file cannot be written, for example because the disk is full; `path` is as it was.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Random and not the process's number, which on another node that writes the same file may be the same.
+    temporary = path.with_name(f".{path.name}.{token_hex(4)}.tmp")
     with clear_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -91,6 +95,17 @@ def check_writable(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=folder):
             pass
+
+
+def log_folders(run: Path) -> list[Path]:
+    """Log folders `version_K` of the commands that worked in the folder of a run, in order."""
+    numbers = {path: path.name.removeprefix("version_") for path in run.glob("version_*")}
+    return sorted((path for path, number in numbers.items() if number.isdecimal()), key=lambda path: int(numbers[path]))
+
+
+def latest_log_folder(run: Path, file: str) -> Path | None:
+    """The latest log folder of a run that holds a file of this name; None if there is none."""
+    return next((folder for folder in reversed(log_folders(run)) if (folder / file).is_file()), None)
 
 
 def remove_temporaries(folder: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import shlex
 import signal
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from jsonargparse import ArgumentParser, Namespace
 
 from matwheel.command import command
 from matwheel.files import RUNS, replaced_when_complete
+from matwheel.processors import available_processors
 from matwheel.signals import handled
 from matwheel.studies.engine import Engine
 from matwheel.studies.local import LocalEngine
@@ -59,6 +59,13 @@ def _parser() -> ArgumentParser:
     parser.add_argument(
         "--threads", type=int | None, default=None, help="Threads of each; by default the processors divided by jobs."
     )
+    parser.add_argument(
+        "--gpus",
+        type=int | None,
+        default=None,
+        help="GPUs of each; by default those of this machine are divided among the jobs, and Ray and SLURM are asked "
+        "for none.",
+    )
     parser.add_argument("--dry_run", "--dry-run", action="store_true", help="Show all cells and run none.")
     parser.add_argument(
         "--engine",
@@ -67,7 +74,7 @@ def _parser() -> ArgumentParser:
         help='Processes of this machine, a Ray cluster (pip install "matwheel[ray]") or a SLURM job array '
         '("matwheel[slurm]").',
     )
-    parser.add_class_arguments(SlurmEngine, "slurm", skip={"jobs", "threads", "folder"})
+    parser.add_class_arguments(SlurmEngine, "slurm", skip={"jobs", "threads", "gpus", "folder"})
     return parser
 
 
@@ -91,16 +98,19 @@ def _run(options: Namespace) -> None:
 
 def _engine(options: Namespace, folder: Path) -> Engine:
     jobs = options.jobs
-    threads = options.threads if options.threads is not None else max((os.cpu_count() or 1) // max(jobs, 1), 1)
+    threads = options.threads if options.threads is not None else max(available_processors() // max(jobs, 1), 1)
     if min(jobs, threads) < 1:
         raise ValueError(f"jobs ({jobs}) and threads ({threads}) must be at least 1")
+    gpus = options.gpus
+    if gpus is not None and gpus < 0:
+        raise ValueError(f"gpus ({gpus}) must be at least 0")
     match options.engine:
         case "ray":
-            return RayEngine(jobs, threads)
+            return RayEngine(jobs, threads, gpus or 0)
         case "slurm":
-            return SlurmEngine(jobs, threads, folder / "slurm", **vars(options.slurm))
+            return SlurmEngine(jobs, threads, gpus or 0, folder / "slurm", **vars(options.slurm))
         case _:
-            return LocalEngine(jobs, threads)
+            return LocalEngine(jobs, threads, gpus)
 
 
 def _show(study: Study, folder: Path) -> None:

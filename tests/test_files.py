@@ -8,7 +8,14 @@ import pytest
 import torch
 
 from matwheel.data.graphs import CrystalGraphs
-from matwheel.files import WriteError, read_json, read_parquet, replaced_when_complete, write_text_atomically
+from matwheel.files import (
+    WriteError,
+    read_json,
+    read_parquet,
+    remove_temporaries,
+    replaced_when_complete,
+    write_text_atomically,
+)
 from matwheel.flywheel.ledger import Ledger
 from matwheel.flywheel.results import ResultRow, write_results
 from matwheel.models.checkpoints import WholeCheckpoints
@@ -99,6 +106,27 @@ def test_the_first_fault_is_reported_when_the_ledger_cannot_be_written(
     with pytest.raises(WriteError, match=r"best\.ckpt"), Ledger(tmp_path) as ledger:
         ledger.run("stage", breaks, config=1, inputs={}, seed=0)
     assert "cannot write ledger.json" in caplog.text
+
+
+def test_writers_of_one_file_do_not_share_a_temporary(tmp_path: Path) -> None:
+    """Even with equal process numbers, as two nodes may have: the one that ends last has written the file."""
+    path = tmp_path / "fingerprints.npz"
+    with replaced_when_complete(path) as first:
+        first.write_text("first")
+        with replaced_when_complete(path) as second:
+            second.write_text("second")
+        assert path.read_text() == "second"
+    assert path.read_text() == "first"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_killed_program_left_is_removed(tmp_path: Path) -> None:
+    (tmp_path / "stage").mkdir()
+    with replaced_when_complete(tmp_path / "stage" / "best.ckpt") as temporary:
+        temporary.write_text("half")
+        remove_temporaries(tmp_path)
+        assert not temporary.exists()
+        temporary.write_text("whole")
 
 
 def test_a_folder_that_may_not_be_written_is_named(tmp_path: Path) -> None:

@@ -5,6 +5,10 @@ import pytest
 
 from matwheel import study
 from matwheel.flywheel.ledger import Ledger
+from matwheel.studies.engine import Engine
+from matwheel.studies.local import LocalEngine
+from matwheel.studies.ray_cluster import RayEngine
+from matwheel.studies.slurm import SlurmEngine
 from tests.studies.results import PretendEngine
 
 STUDY = """
@@ -26,7 +30,7 @@ def _in_a_folder_with_a_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def _pretend(monkeypatch: pytest.MonkeyPatch, engine: PretendEngine) -> PretendEngine:
-    monkeypatch.setattr(study, "LocalEngine", lambda jobs, threads: engine)
+    monkeypatch.setattr(study, "LocalEngine", lambda *_: engine)
     return engine
 
 
@@ -96,8 +100,41 @@ def test_a_second_study_in_the_folder_is_refused(capsys: pytest.CaptureFixture[s
     assert "runs/small is in use by process" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("option", "message"), [("--jobs", "jobs (0)"), ("--threads", "threads (0)")])
-def test_numbers_below_one(option: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("option", "message"), [("--jobs", "jobs (0)"), ("--threads", "threads (0)"), ("--gpus", "gpus (-1)")]
+)
+def test_numbers_that_are_too_small(option: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        study.main(["study.yaml", option, "0"])
+        study.main(["study.yaml", f"{option}={message[-3:].strip('()')}"])
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--jobs=2"], LocalEngine(2, 3, None)),
+        (["--gpus=0", "--threads=1"], LocalEngine(1, 1, 0)),
+        (["--engine=ray", "--jobs=3", "--gpus=2"], RayEngine(3, 2, 2)),
+        (["--engine=ray"], RayEngine(1, 6, 0)),
+        (
+            ["--engine=slurm", "--gpus=1", "--slurm.partition=gpu"],
+            SlurmEngine(1, 6, 1, Path("runs/small/slurm"), partition="gpu"),
+        ),
+    ],
+)
+def test_options_are_those_of_the_engine(options: list[str], expected: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    engines: list[Engine] = []
+    monkeypatch.setattr(study, "available_processors", lambda: 6)
+    monkeypatch.setattr(study, "run_study", lambda _, __, engine: engines.append(engine) or [])
+    study.main(["study.yaml", *options])
+    assert engines == [expected]
+
+
+def test_too_few_gpus_are_said_before_anything_is_done(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("matwheel.studies.local.visible_cards", lambda: ["0", "1"])
+    with pytest.raises(SystemExit):
+        study.main(["study.yaml", "--jobs=2", "--gpus=2"])
+    assert "2 jobs with 2 GPUs each need 4, but 2 are visible here: lower --jobs or --gpus" in capsys.readouterr().err
+    assert not Path("runs").exists()

@@ -14,6 +14,7 @@ import pandas as pd
 from matwheel import fit
 from matwheel.data.module import CrystalDataModule
 from matwheel.data.splits import FileSplit
+from matwheel.files import RUNS, log_folders
 from matwheel.flywheel.fits import fit as fit_predictor
 from matwheel.flywheel.references import BASELINES
 from matwheel.flywheel.trainers import StageTrainers
@@ -58,16 +59,12 @@ def cgcnn_row(data_dir: Path, dataset: str, split: FileSplit) -> dict:
     start = time.perf_counter()
     fit.main(["fit", *options])
     seconds = time.perf_counter() - start
-    fitted = latest(Path("runs") / name)
+    fitted = log_folders(RUNS / name)[-1]
     fit.main(["test", *options, "--ckpt_path", str(fitted / "checkpoints" / "best.ckpt")])
-    tested = pd.read_csv(latest(Path("runs") / name) / "metrics.csv").iloc[-1]
+    tested = pd.read_csv(log_folders(RUNS / name)[-1] / "metrics.csv").iloc[-1]
     val_mae = pd.read_csv(fitted / "metrics.csv")["val/mae"].min()
     row = {key: tested[key.replace("_", "/")] for key in ("test_mae", "test_rmse", "test_r2")}
     return {"predictor": "cgcnn", "val_mae": val_mae, **row, "seconds": seconds}
-
-
-def latest(folder: Path) -> Path:
-    return max(folder.glob("version_*"), key=lambda version: int(version.name.split("_")[1]))
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -67,6 +67,30 @@ DEFAULT_ARMS: dict[ScenarioName, tuple[ArmName, ...]] = {
     "full": ("F", "F x k", "G_F", "F+G_F"),
     "semi": ("S", "S+P", "S x k", "G_S", "S+G_true", "S+G_S"),
 }
+
+
+class Roles(NamedTuple):
+    """The arms that answer the question.
+
+    Attributes:
+        real: Real crystals alone.
+        mixed: Real and synthetic crystals.
+        control: Real crystals repeated to the size of `mixed`.
+        synthetic: Synthetic crystals alone.
+    """
+
+    real: str
+    mixed: str
+    control: str
+    synthetic: str
+
+
+def roles_of(scenario: ScenarioName) -> Roles:
+    """The arms of a scenario by role."""
+    arms = ARMS[scenario]
+    control, mixed = next((name, arm.size_of) for name, arm in arms.items() if arm.size_of is not None)
+    synthetic = next(name for name, arm in arms.items() if arm == Arm(None, generator=arms[mixed].generator))
+    return Roles(REAL_ARM[scenario], mixed, control, synthetic)
 
 
 class Scenario:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copyreg
 import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from enum import Enum
 from pathlib import Path, PurePath
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType
@@ -20,6 +21,11 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from matwheel.data.module import CrystalDataModule
 
+_NO_NUMBERS = "OSUVMm"
+"""Kinds of arrays that no tensor can hold: objects, texts, records, times."""
+_PROTOCOL = 4
+"""Of `pickle`, the same in any version of Python."""
+
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
 
@@ -27,13 +33,17 @@ def describe(obj: Any, skip: tuple[str, ...] = ()) -> Json:
     """What an object is, as JSON: classes, settings and a hash of every tensor.
 
     Modules are described by class, public attributes, hyperparameters, children and the values of parameters and
-    buffers; other objects by class and all attributes; functions by name and what they close over, those without a name
-    by their code; files by their content. Two objects built alike have equal
-    descriptions in any process; a different setting or weight anywhere inside gives a different one.
+    buffers; other objects by class and all attributes, those without any by what `copy` and `pickle` would make them
+    from; functions by name and what they close over, those without a name by their code; files by their content. Two
+    objects built alike have equal descriptions in any process; a different setting or weight anywhere inside gives a
+    different one.
 
     Args:
         obj: Module, dataclass, sampler, callback, container, array or plain value.
         skip: Names of attributes and children to leave out wherever they occur (what another stage depends on).
+
+    Raises:
+        ValueError: If something inside has a value that cannot be seen, such as a lock.
     """
     return _describe(obj, frozenset(skip), ())
 
@@ -69,6 +79,11 @@ def _describe(obj: Any, skip: frozenset[str], parents: tuple[int, ...]) -> Json:
         return str(obj)
     if isinstance(obj, type | BuiltinFunctionType):
         return _name(obj)
+    if isinstance(obj, bytes):
+        return {"class": _name(type(obj)), "value": obj.hex()}
+    if isinstance(obj, np.ndarray | np.generic) and obj.dtype.kind in _NO_NUMBERS:
+        values = _describe(obj.tolist(), skip, parents)
+        return {"shape": list(obj.shape), "dtype": str(obj.dtype), "values": values}
     if isinstance(obj, Tensor | np.ndarray | np.generic):
         return _describe_array(obj)
     if id(obj) in parents:
@@ -103,8 +118,28 @@ def _attributes(obj: Any, skip: frozenset[str], parents: tuple[int, ...]) -> dic
     elif dataclasses.is_dataclass(obj):
         values = {field.name: getattr(obj, field.name) for field in dataclasses.fields(obj)}
     else:
-        values = getattr(obj, "__dict__", {})
+        state = object.__getstate__(obj)
+        slots = state[1] if isinstance(state, tuple) else {}
+        values = {**getattr(obj, "__dict__", {}), **slots} or _hidden(obj)
     return {name: _describe(value, skip, parents) for name, value in sorted(values.items()) if name not in skip}
+
+
+def _hidden(obj: Any) -> dict[str, Any]:
+    """What an object without attributes is made from; nothing if its class is all that it is."""
+    try:
+        reduce = copyreg.dispatch_table.get(type(obj))
+        parts = obj.__reduce_ex__(_PROTOCOL) if reduce is None else reduce(obj)
+    except TypeError as error:
+        raise ValueError(
+            f"a setting holds a {_name(type(obj))}, of which cannot be told whether it has changed since a stage was "
+            "finished: hold what it is made from instead, and make it where it is used"
+        ) from error
+    if isinstance(parts, str):
+        return {"name": parts}
+    make, arguments, *rest = parts
+    arguments = [one for one in arguments if one is not type(obj)]
+    state = [list(part) if isinstance(part, Iterator) else part for part in rest if part is not None]
+    return {"made by": make, "from": arguments, "state": state} if arguments or state else {}
 
 
 def _describe_code(code: CodeType) -> Json:

@@ -20,7 +20,7 @@ from matwheel.data.graphs import default_cache_dir
 from matwheel.data.unpacking import check_archive
 from matwheel.files import WriteError, replaced_when_complete
 from matwheel.metrics.composition import composition_fingerprints
-from matwheel.metrics.pool import Pool
+from matwheel.metrics.pool import OF_THE_MACHINE, Pool
 from matwheel.metrics.validity import structure_validity
 
 log = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ class Fingerprints:
 
         Args:
             table: The crystals.
-            pool: Processes and time-out; with time-outs among the failures nothing is stored.
+            pool: Processes and time-out; with time-outs or crashes among the failures nothing is stored.
             cache_dir: `$MATWHEEL_CACHE` or the user's cache folder by default.
             label: Title of the progress bar.
         """
@@ -106,7 +106,7 @@ class Fingerprints:
             except Exception as error:  # damaged files fail in many ways: each means unreadable
                 log.warning("%s cannot be read (%s): the fingerprints are computed again", path, error)
         made = cls.of(table, pool, label)
-        if made.known.all():
+        if not set(made.failures) & set(OF_THE_MACHINE):
             try:
                 made._save(path)
             except WriteError as error:  # what needs them can go on

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -124,21 +124,23 @@ def find_matches(
         table: n crystals with sane cells, see `structure_validity`.
         reference: The crystals they may be copies of.
         tolerances: When two are the same.
-        pool: Processes and time-out.
+        pool: Processes and time-out; a crystal with k references of its formula may take k times the time-out.
         label: Title of the progress bar.
     """
     known = _by_formula(reference)
     pairs = [(row, known[formula]) for formula, rows in _by_formula(table).items() if formula in known for row in rows]
-    items = [(table[row], [reference[other] for other in others]) for row, others in pairs]
     outcomes: list[Outcome[tuple[int, float]]] = (pool or Pool()).map(
-        partial(_best_match, tolerances or MatchTolerances()), items, label
+        _BestMatch(tolerances or MatchTolerances(), reference),
+        [(table[row], others) for row, others in pairs],
+        label,
+        sizes=[len(others) for _, others in pairs],
     )
     matched, rms = np.full(len(table), -1), np.full(len(table), np.nan)
     failures = [""] * len(table)
-    for (row, others), outcome in zip(pairs, outcomes, strict=True):
+    for (row, _), outcome in zip(pairs, outcomes, strict=True):
         failures[row] = outcome.failure
-        if outcome.value is not None and outcome.value[0] >= 0:
-            matched[row], rms[row] = others[outcome.value[0]], outcome.value[1]
+        if outcome.value is not None:
+            matched[row], rms[row] = outcome.value
     return Matches(matched, rms, tuple(failures))
 
 
@@ -173,17 +175,34 @@ def _is_linked(matcher: Any, structures: dict[int, Structure], position: int, gr
     )
 
 
-def _best_match(tolerances: MatchTolerances, item: tuple[Crystal, Sequence[Crystal]]) -> tuple[int, float]:
-    """Position of the best counterpart and the displacement to it; -1 and NaN if there is none."""
-    crystal, others = item
-    structure = crystal.to_structure()
-    matcher = _matcher(tolerances)
-    distances = [matcher.get_rms_dist(structure, other.to_structure()) for other in others]
-    found = [(float(distance[0]), position) for position, distance in enumerate(distances) if distance is not None]
-    if not found:
-        return -1, float("nan")
-    rms, position = min(found)
-    return position, rms
+@dataclass(frozen=True)
+class _BestMatch:
+    """The row of the best counterpart among some references and the displacement to it; -1 and NaN if there is none.
+
+    A comparison takes its time to reduce two cells. A process reduces each reference once to learn how many sites its
+    primitive cell has, and compares a crystal only with those that have as many as its own: no others match.
+    """
+
+    tolerances: MatchTolerances
+    reference: CrystalTable
+    sites: dict[int, int] = field(default_factory=dict)
+
+    def __call__(self, item: tuple[Crystal, Sequence[int]]) -> tuple[int, float]:
+        crystal, rows = item
+        structure, sites = crystal.to_structure(), len(_reduced(crystal))
+        matcher = _matcher(self.tolerances)
+        alike = [row for row in rows if self._sites(row) == sites]
+        distances = [(matcher.get_rms_dist(structure, self.reference[row].to_structure()), row) for row in alike]
+        found = [(float(distance[0]), row) for distance, row in distances if distance is not None]
+        if not found:
+            return -1, float("nan")
+        rms, row = min(found)
+        return row, rms
+
+    def _sites(self, row: int) -> int:
+        if row not in self.sites:
+            self.sites[row] = len(_reduced(self.reference[row]))
+        return self.sites[row]
 
 
 def _reduced(crystal: Crystal) -> Structure:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 import numpy as np
 from scipy import stats
 
+Errors = Mapping[str, Mapping[int, float]]
+"""Test errors of a model by split, then by seed."""
 _RESAMPLES = 10_000
 _FEWEST = 3  # splits from which a bootstrap interval says anything
 
@@ -71,6 +74,28 @@ def paired(errors: Sequence[float], reference: Sequence[float], overlap: float |
         wins=int((differences < 0).sum()),
         n=len(differences),
     )
+
+
+def paired_by_split(errors: Errors, reference: Errors, overlap: float | None) -> tuple[list[str], Paired] | None:
+    """Compare two models on the splits that both have; seeds of a split count as one, the mean of those that both have.
+
+    Seeds of a split share its test rows and are no independent evidence. A seed that one model lacks says nothing of
+    the difference.
+
+    Args:
+        errors: Errors of the model.
+        reference: Errors of the other model.
+        overlap: See `paired`.
+
+    Returns:
+        Names of the splits and the differences on them; None where the models share no split and seed.
+    """
+    shared = {split: errors[split].keys() & reference[split].keys() for split in errors if split in reference}
+    splits = [split for split, seeds in shared.items() if seeds]
+    if not splits:
+        return None
+    ours, theirs = ([fmean(of[split][s] for s in shared[split]) for split in splits] for of in (errors, reference))
+    return splits, paired(ours, theirs, overlap)
 
 
 def _interval(differences: np.ndarray, seed: int) -> tuple[float, float]:

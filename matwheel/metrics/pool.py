@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import signal
 import time
 import warnings
@@ -14,10 +13,13 @@ from multiprocessing import get_all_start_methods, get_context
 from multiprocessing.connection import Connection, wait
 from typing import Any, Generic, TypeVar
 
+from matwheel.processors import available_processors
 from matwheel.progress import progress_bar
 
 TIME_OUT = "time-out"
 CRASH = "crash"
+OF_THE_MACHINE = (TIME_OUT, CRASH)
+"""Failures that may not be the crystal's fault: slow processors, too little memory. They are worth another try."""
 # A server that has these loaded makes new workers in milliseconds: a time-out then costs no more than itself.
 _HEAVY_IMPORTS = [
     "matminer.featurizers.site.fingerprint",
@@ -51,7 +53,7 @@ class Pool:
     """How slow work is done.
 
     Attributes:
-        processes: Worker processes; 0 for one per processor.
+        processes: Worker processes; 0 for one per processor that this process may use.
         timeout: s, time that one structure may take.
         progress: Show progress with the time left.
     """
@@ -91,7 +93,7 @@ class Pool:
         if not items:
             return outcomes
         try:
-            for _ in range(min(self.processes or os.cpu_count() or 1, len(items))):
+            for _ in range(min(self.processes or available_processors(), len(items))):
                 workers.append(_Worker(function))
             wait([worker.pipe for worker in workers])  # their start is not part of the time per structure
             bar = progress_bar(label, sum(sizes), "structure", self.progress)

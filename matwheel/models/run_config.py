@@ -11,6 +11,7 @@ import lightning as L
 import yaml
 
 from matwheel.data.module import CrystalDataModule
+from matwheel.files import latest_log_folder
 
 CONFIG = "config.yaml"
 _Model = TypeVar("_Model", bound=L.LightningModule)
@@ -100,9 +101,9 @@ def find_config(checkpoint: Path) -> Path:
         if (folder / CONFIG).is_file():
             return folder / CONFIG
     if len(parents) > 2 and parents[1].name == "stages":
-        versions = [path for path in parents[2].glob(f"version_*/{CONFIG}") if path.parent.name[8:].isdigit()]
-        if versions:
-            return max(versions, key=lambda path: int(path.parent.name[8:]))
+        latest = latest_log_folder(parents[2], CONFIG)
+        if latest is not None:
+            return latest / CONFIG
     raise ValueError(
         f"no {CONFIG} beside {checkpoint} or a folder above it: name the config of the run that made this checkpoint"
     )

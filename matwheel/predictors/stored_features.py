@@ -16,14 +16,12 @@ from matwheel.data.crystal import Crystal, CrystalTable, FloatArray
 from matwheel.data.graphs import default_cache_dir
 from matwheel.data.unpacking import check_archive
 from matwheel.files import replaced_when_complete
-from matwheel.metrics.pool import CRASH, TIME_OUT, Pool
+from matwheel.metrics.pool import OF_THE_MACHINE, Pool
 from matwheel.predictors.features import Features
 
 log = logging.getLogger(__name__)
 
 _FORMAT_VERSION = 1
-_OF_THE_MACHINE = (TIME_OUT, CRASH)
-"""Failures that may not be the crystal's fault: slow processors, too little memory."""
 
 
 class StoredFeatures(Features):
@@ -59,7 +57,7 @@ class StoredFeatures(Features):
             failures = [one.failure for one in outcomes.values() if one.value is None]
             if failures:
                 log.warning("%d crystals have no features %s, such as: %s", len(failures), kind, failures[0])
-            store.add(values, {key for key, one in outcomes.items() if one.failure not in _OF_THE_MACHINE})
+            store.add(values, {key for key, one in outcomes.items() if one.failure not in OF_THE_MACHINE})
         return np.array([store[key] for key in keys]).reshape(len(table), len(self.names))
 
     def _folder(self) -> Path:

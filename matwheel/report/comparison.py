@@ -5,42 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from statistics import fmean
 from typing import NamedTuple
 
 import numpy as np
 
-from matwheel.flywheel.arms import ARMS, REAL_ARM, Arm, ScenarioName
+from matwheel.flywheel.arms import ARMS, Roles, roles_of
 from matwheel.flywheel.results import ResultRow
 from matwheel.flywheel.rounds import best_round
-from matwheel.metrics.paired import Paired, paired
+from matwheel.metrics.paired import Errors, Paired, paired_by_split
 from matwheel.report.folders import Measurement, reference_name
 from matwheel.report.numbers import unit_in_text
 
 _LEVEL = 0.05
-
-
-class Roles(NamedTuple):
-    """The arms that answer the question.
-
-    Attributes:
-        real: Real crystals alone.
-        mixed: Real and synthetic crystals.
-        control: Real crystals repeated to the size of `mixed`.
-        synthetic: Synthetic crystals alone.
-    """
-
-    real: str
-    mixed: str
-    control: str
-    synthetic: str
-
-
-def roles_of(scenario: ScenarioName) -> Roles:
-    """The arms of a scenario by role."""
-    arms = ARMS[scenario]
-    control, mixed = next((name, arm.size_of) for name, arm in arms.items() if arm.size_of is not None)
-    synthetic = next(name for name, arm in arms.items() if arm == Arm(None, generator=arms[mixed].generator))
-    return Roles(REAL_ARM[scenario], mixed, control, synthetic)
 
 
 @dataclass(frozen=True)
@@ -159,23 +136,22 @@ class Comparison:
 
     def errors(self, arm: str) -> dict[str, float]:
         """Test MAE by split; several seeds of a split count as one, since they share its test rows."""
-        return {
-            split: float(np.mean([row.test_mae for row in self.of(arm) if row.split == split]))
-            for split in dict.fromkeys(row.split for row in self.of(arm))
-        }
+        return {split: fmean(of_seeds.values()) for split, of_seeds in self._by_seed(arm).items()}
 
     def mean_error(self, arm: str) -> float:
         """Mean test MAE over splits."""
-        return float(np.mean(list(self.errors(arm).values())))
+        return fmean(self.errors(arm).values())
 
     def difference(self, arm: str, reference: str) -> Difference | None:
-        """Compare two arms on the splits they share; None if there is none."""
-        ours, theirs = self.errors(arm), self.errors(reference)
-        splits = [split for split in ours if split in theirs]
-        if not splits:
-            return None
-        a, b = ([errors[split] for split in splits] for errors in (ours, theirs))
-        return Difference(arm, reference, splits, paired(a, b, self.overlap))
+        """Compare two arms on the splits and seeds they share; None if there is none."""
+        compared = paired_by_split(self._by_seed(arm), self._by_seed(reference), self.overlap)
+        return None if compared is None else Difference(arm, reference, *compared)
+
+    def _by_seed(self, arm: str) -> Errors:
+        errors: dict[str, dict[int, float]] = {}
+        for row in self.of(arm):
+            errors.setdefault(row.split, {})[row.seed] = row.test_mae
+        return errors
 
     @property
     def differences(self) -> list[Difference]:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from matwheel.data.row_finder import read_json_object
 from matwheel.data.splits import PARTS
+from matwheel.files import latest_log_folder, log_folders
 from matwheel.flywheel.ledger import STAGES
 from matwheel.flywheel.names import BASELINE, fitted_stage, predictor_stage, reuse_stage, round_suffix
 from matwheel.flywheel.references import REUSED, Baseline, is_reference
@@ -82,12 +83,12 @@ class RunFolder:
     @property
     def split_folder(self) -> Path | None:
         """The latest log folder that holds the split; None if no command saved one."""
-        return next((path for path in reversed(self.versions) if (path / SPLIT).is_file()), None)
+        return latest_log_folder(self.path, SPLIT)
 
     @property
     def versions(self) -> list[Path]:
         """Log folders of the commands that worked here, in order."""
-        return sorted(self.path.glob("version_*"), key=lambda path: (len(path.name), path.name))
+        return log_folders(self.path)
 
 
 @dataclass(frozen=True)

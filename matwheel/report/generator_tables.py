@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 
-from matwheel.evaluate import METRICS
-from matwheel.files import read_json
+from matwheel.files import METRICS, read_json
 from matwheel.flywheel.ledger import read_stages
 from matwheel.flywheel.names import round_suffix
 from matwheel.flywheel.stages import FILTER_REPORT

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from matwheel.files import RUNS, write_text_atomically
+from matwheel.files import RUNS, latest_log_folder, write_text_atomically
 from matwheel.flywheel.ledger import RESULTS_REVISION
 from matwheel.flywheel.results import read_results
 from matwheel.studies.command import Command, Finished
@@ -20,6 +20,7 @@ LOG = "log.txt"
 _DONE = "cell.json"
 """Written when a cell is finished: what it was."""
 _RESULTS = "results.csv"
+_SPLIT = "split.json"
 _QUIET = ("--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false")
 """Before the options of a study, which may say otherwise: bars would fill the log."""
 
@@ -93,10 +94,10 @@ class CellRun:
 
     def _split_sizes(self) -> dict[str, int]:
         """Rows to train on, labelled or not, and to test on, by the last record of the run."""
-        records = sorted(self.folder.glob("version_*/split.json"), key=lambda path: int(path.parent.name.split("_")[1]))
-        if not records:
-            raise ValueError(f"{self.folder} has no version_K/split.json: leave the folder of the CSVLogger as it is")
-        parts = json.loads(records[-1].read_text(encoding="utf-8"))
+        latest = latest_log_folder(self.folder, _SPLIT)
+        if latest is None:
+            raise ValueError(f"{self.folder} has no version_K/{_SPLIT}: leave the folder of the CSVLogger as it is")
+        parts = json.loads((latest / _SPLIT).read_text(encoding="utf-8"))
         return {"train_rows": len(parts["train"]), "test_rows": len(parts["test"])}
 
 

@@ -6,10 +6,12 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from matwheel.parent import PARENT_VARIABLE
+from matwheel.studies.cards import VISIBLE
 
 PAUSE = 0.2  # seconds between two looks at a program
 _PATIENCE = 15.0  # seconds that a program may take to end when it is told to
@@ -31,14 +33,17 @@ class Command:
     log: Path
     cwd: Path
 
-    def start(self, threads: int) -> subprocess.Popen[bytes]:
+    def start(self, threads: int, cards: Sequence[str] | None = None) -> subprocess.Popen[bytes]:
         """Start it, in a process group of its own: a signal from the keyboard is then for the caller to pass on.
 
         Args:
             threads: Threads that it may compute with.
+            cards: GPUs that it sees; None for those that this process sees.
         """
         self.log.parent.mkdir(parents=True, exist_ok=True)
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads), PARENT_VARIABLE: str(os.getpid())}
+        if cards is not None:
+            environment[VISIBLE] = ",".join(cards)
         with self.log.open("ab") as log:
             return subprocess.Popen(
                 self.arguments,
@@ -50,9 +55,9 @@ class Command:
                 start_new_session=True,
             )
 
-    def run(self, threads: int) -> int:
-        """Run it to its end; returns its exit status."""
-        process = self.start(threads)
+    def run(self, threads: int, cards: Sequence[str] | None = None) -> int:
+        """Run it to its end, see `start`; returns its exit status."""
+        process = self.start(threads, cards)
         try:
             while (status := process.poll()) is None:
                 time.sleep(PAUSE)  # a cancelled Ray task gets its exception between two of these, not within a wait()

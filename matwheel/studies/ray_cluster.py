@@ -20,23 +20,26 @@ class RayEngine:
     Attributes:
         jobs: Tasks at a time.
         threads: Threads, and processors asked for, of each.
+        gpus: GPUs asked for of each; it sees no others.
     """
 
     jobs: int
     threads: int
+    gpus: int
 
     def run(self, commands: Sequence[Command]) -> Generator[Finished]:
         """See `Engine.run`."""
         ray = import_extra("ray", extra="ray")
         ray.init(ignore_reinit_error=True, log_to_driver=False)
-        task = ray.remote(num_cpus=self.threads, max_retries=0)(Command.run)
+        task = ray.remote(num_cpus=self.threads, num_gpus=self.gpus, max_retries=0)(Command.run)
+        cards = None if self.gpus else ()  # some versions of Ray show all to a task that asks for none
         waiting = deque(commands)
         running: dict[Any, Command] = {}
         try:
             while waiting or running:
                 while waiting and len(running) < self.jobs:
                     command = waiting.popleft()
-                    running[task.remote(command, self.threads)] = command
+                    running[task.remote(command, self.threads, cards)] = command
                 for ended in ray.wait(list(running))[0]:
                     command = running.pop(ended)
                     try:

@@ -21,6 +21,7 @@ class SlurmEngine:
     Attributes:
         jobs: Tasks of the array at a time.
         threads: Threads, and processors asked for, of each.
+        gpus: GPUs asked for of each.
         folder: Where submitit keeps its scripts and logs, on a file system that all nodes see.
         minutes: Time limit of a task.
         partition: Partition; that of the cluster by default.
@@ -29,6 +30,7 @@ class SlurmEngine:
 
     jobs: int
     threads: int
+    gpus: int
     folder: Path
     minutes: int = 240
     partition: str | None = None
@@ -42,6 +44,7 @@ class SlurmEngine:
             name="study",
             timeout_min=self.minutes,
             cpus_per_task=self.threads,
+            gpus_per_node=self.gpus or None,  # a cluster without any refuses to be asked for 0; a task is on one node
             slurm_array_parallelism=self.jobs,
             slurm_partition=self.partition,
         )

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
 import pandas as pd
 
+from matwheel.flywheel.arms import ARMS, roles_of
 from matwheel.flywheel.references import is_reference
-from matwheel.metrics.paired import paired
+from matwheel.metrics.paired import Errors, paired_by_split
 
-REFERENCES = {"F": "F x k", "S": "S x k"}
+REFERENCES = {roles.real: roles.control for roles in map(roles_of, ARMS)}
 """The arm of real crystals alone and, as a control, the one that repeats them; the first of each that there is."""
 REPLICATES = ("split", "seed")
 """Axes over which is averaged."""
 _Model = tuple[str, str, int]
 """Predictor, arm and round."""
-_Errors = Mapping[str, Mapping[int, float]]
-"""Test errors by split, then by seed."""
 
 
 def statistics(results: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
@@ -71,13 +70,11 @@ def _errors(group: pd.DataFrame) -> dict[_Model, dict[str, dict[int, float]]]:
     return errors
 
 
-def _difference(name: str, errors: _Errors, reference: _Errors, overlap: float) -> dict[str, float]:
-    """Columns of the paired difference of two models over the splits that both have, each by the seeds of both."""
+def _difference(name: str, errors: Errors, reference: Errors, overlap: float) -> dict[str, float]:
+    """Columns of the paired difference of two models."""
     columns = [name, *(f"{name}_{part}" for part in ("low", "high", "p", "wins", "n"))]
-    pairs = [(errors[split], reference[split]) for split in errors if split in reference]
-    shared = [(one, other, one.keys() & other.keys()) for one, other in pairs]
-    means = [(fmean(one[s] for s in seeds), fmean(other[s] for s in seeds)) for one, other, seeds in shared if seeds]
-    if not means:
+    compared = paired_by_split(errors, reference, overlap)
+    if compared is None:
         return dict.fromkeys(columns, math.nan)
-    found = paired([one for one, _ in means], [other for _, other in means], overlap)
+    _, found = compared
     return dict(zip(columns, (found.mean, found.low, found.high, found.p, found.wins, found.n), strict=True))

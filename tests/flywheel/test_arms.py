@@ -7,7 +7,7 @@ import pytest
 from matwheel.data.crystal import FloatArray
 from matwheel.data.module import CrystalDataModule
 from matwheel.data.splits import RandomSplit
-from matwheel.flywheel.arms import ARMS, DEFAULT_ARMS, REAL_ARM, Arm, ArmName, Scenario
+from matwheel.flywheel.arms import ARMS, DEFAULT_ARMS, REAL_ARM, Arm, ArmName, Scenario, roles_of
 from matwheel.flywheel.fingerprint import data_fingerprint
 from tests.small_data import write_small_table
 
@@ -109,3 +109,8 @@ def test_a_split_without_validation_is_refused(table: Path) -> None:
     data.setup("fit")
     with pytest.raises(ValueError, match="validation and test rows"):
         Scenario(data)
+
+
+def test_roles() -> None:
+    assert roles_of("full") == ("F", "F+G_F", "F x k", "G_F")
+    assert roles_of("semi") == ("S", "S+G_S", "S x k", "G_S")

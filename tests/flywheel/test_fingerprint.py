@@ -1,12 +1,20 @@
 import copy
+import hashlib
+import re
 import subprocess
 import sys
+import threading
+from collections import deque
 from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 
 import lightning as L
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging
@@ -127,3 +135,73 @@ def test_files_are_what_is_in_them(tmp_path: Path) -> None:
     paths[0].write_text("others")
     assert describe(paths[0]) != before
     assert describe(paths[2]) == str(paths[2])
+
+
+class Slotted:
+    __slots__ = ("_hidden", "width")
+
+    def __init__(self, width: int) -> None:
+        self.width = width
+
+
+class Bare:
+    pass
+
+
+class Both(Bare):
+    __slots__ = ("depth",)
+
+    def __init__(self, depth: int) -> None:
+        self.depth, self.name = depth, "both"
+
+
+VALUES = {
+    "bytes": (b"ab", b"ac"),
+    "bytearray": (bytearray(b"ab"), bytearray(b"ac")),
+    "complex": (1 + 2j, 2 + 1j),
+    "timedelta": (timedelta(hours=1), timedelta(hours=2)),
+    "datetime": (datetime(2026, 1, 1), datetime(2026, 1, 2)),
+    "decimal": (Decimal("0.1"), Decimal("0.2")),
+    "slice": (slice(None, 2), slice(2, None)),
+    "pattern": (re.compile(f"{'a' * 300}b"), re.compile(f"{'a' * 300}c")),
+    "flags": (re.compile("a"), re.compile("a", re.IGNORECASE)),
+    "deque": (deque([1, 2]), deque([2, 1])),
+    "longest": (deque([1], 2), deque([1], 3)),
+    "getter": (itemgetter("a"), itemgetter("b")),
+    "slots": (Slotted(3), Slotted(4)),
+    "slots beside attributes": (Both(3), Both(4)),
+    "generator": (np.random.default_rng(0), np.random.default_rng(1)),
+    "time stamp": (pd.Timestamp(0), pd.Timestamp(1)),
+    "texts": (np.array(["a", "b"]), np.array(["a", "c"])),
+    "records": (np.array([(1, 2.0)], "i4,f8"), np.array([(1, 3.0)], "i4,f8")),
+    "layout": (torch.strided, torch.sparse_coo),
+}
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_values_without_attributes_count(name: str) -> None:
+    one, other = VALUES[name]
+    assert describe(one) == describe(copy.deepcopy(one))
+    assert fingerprint(describe({"setting": one})) != fingerprint(describe({"setting": other}))
+
+
+def test_values_that_cannot_be_seen_are_refused() -> None:
+    for obj in (threading.Lock(), (number for number in range(3)), memoryview(b"a")):
+        with pytest.raises(ValueError, match=f"holds a .*{type(obj).__name__}, of which cannot be told"):
+            describe(Settings(obj))
+
+
+def test_descriptions_are_those_of_finished_stages() -> None:
+    """They are parts of the keys of stages: where they change, finished stages are made anew."""
+    here = __name__
+    settings = {"class": f"{here}.Settings", "width": 3, "rates": [0.1, 0.2]}
+    plain = [None, True, 1, 0.5, "text", {"a": (1, 2)}, {"b", "a"}, torch.float32, Path("none")]
+    assert describe(Settings()) == settings
+    assert describe(partial(Settings, width=4)) == {"partial": [f"{here}.Settings", [], {"width": 4}]}
+    assert describe(_seeded) == {"function": f"{here}._seeded", "closure": [], "code": None}
+    assert describe(Settings().__eq__) == {"method": "Settings.__eq__", "of": settings}
+    assert describe(plain) == [None, True, 1, 0.5, "text", {"a": [1, 2]}, ["a", "b"], "torch.float32", "none"]
+    ones = {"shape": [2], "dtype": "torch.float32", "sha256": hashlib.sha256(np.ones(2, "f4").tobytes()).hexdigest()}
+    assert describe(torch.ones(2)) == describe(np.ones(2, "f4")) == ones
+    assert describe(nn.Identity()) == {"class": "torch.nn.modules.linear.Identity"}
+    assert describe(Bare()) == {"class": f"{here}.Bare"}

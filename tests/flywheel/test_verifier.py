@@ -113,6 +113,16 @@ def test_nothing_comes_of_nothing() -> None:
     assert result.steps[-1].before == 0
 
 
+def test_energies_of_real_crystals_are_not_computed_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(*_: object) -> None:
+        raise AssertionError("no sample is left to compare with real crystals")
+
+    monkeypatch.setattr("matwheel.flywheel.verifier.UsualEnergies.of", nobody)
+    result = _verifier().apply(_samples(rock_salt(11, 17, 5.0)), REAL)
+    assert len(result.crystals) == 0
+    assert (result.steps[-1].name, result.steps[-1].before) == ("energy", 0)
+
+
 def test_the_identity_of_a_verifier_is_what_its_result_depends_on() -> None:
     def key(**options: object) -> object:
         return describe(_verifier(**options), skip=_NOT_OF_FILTER)

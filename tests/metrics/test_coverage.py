@@ -7,8 +7,15 @@ from hypothesis import strategies as st
 
 from matwheel.data.crystal import Crystal, CrystalTable
 from matwheel.metrics.coverage import CoverageCutoffs, coverage
-from matwheel.metrics.fingerprints import STRUCTURE_LENGTH, Fingerprints, nearest, structure_fingerprint
+from matwheel.metrics.fingerprints import (
+    NOT_A_CELL,
+    STRUCTURE_LENGTH,
+    Fingerprints,
+    nearest,
+    structure_fingerprint,
+)
 from matwheel.metrics.memorisation import nearest_reference
+from matwheel.metrics.pool import TIME_OUT, Pool
 from tests.metrics.crystals import POOL, caesium_chloride, doubled, moved, rock_salt, table_of
 
 
@@ -135,8 +142,23 @@ def test_the_cache_gives_back_what_was_computed(tmp_path: Path) -> None:
     assert again.failures == made.failures
 
 
-def test_incomplete_fingerprints_are_not_cached(tmp_path: Path, salts: CrystalTable) -> None:
-    Fingerprints.cached(salts.take([4]), POOL, tmp_path)
+def test_a_crystal_without_fingerprint_does_not_keep_the_others_from_the_cache(
+    tmp_path: Path, salts: CrystalTable
+) -> None:
+    table = salts.take([0, 4])
+    made = Fingerprints.cached(table, POOL, tmp_path)
+    assert made.failures == ("", NOT_A_CELL)
+    (stored,) = tmp_path.iterdir()
+    before = stored.stat().st_mtime_ns
+    again = Fingerprints.cached(table, None, tmp_path)
+    np.testing.assert_array_equal(again.structure, made.structure)
+    assert again.failures == made.failures
+    assert stored.stat().st_mtime_ns == before
+
+
+def test_what_a_slow_machine_did_not_finish_is_not_cached(tmp_path: Path, salts: CrystalTable) -> None:
+    made = Fingerprints.cached(salts.take([0, 4]), Pool(processes=1, timeout=1e-9), tmp_path)
+    assert made.failures == (TIME_OUT, NOT_A_CELL)
     assert not list(tmp_path.iterdir())
 
 

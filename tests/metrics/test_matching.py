@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -28,6 +30,19 @@ def test_the_best_counterpart_is_named() -> None:
     matches = find_matches(table_of(shifted(0.02)), table_of(shifted(0.06), shifted(0.03), shifted(0.1)), pool=POOL)
     assert matches.row.tolist() == [1]
     assert 0 < matches.rms[0] < 0.05
+
+
+def test_a_crystal_has_the_time_of_all_its_references() -> None:
+    class Recording(Pool):
+        def map(self, function: Any, items: Any, label: str = "", sizes: Any = None) -> Any:
+            recorded.append(sizes)
+            return super().map(function, items, label, sizes)
+
+    recorded: list[list[int]] = []
+    reference = table_of(doubled(rock_salt()), rock_salt(3, 9), caesium_chloride(), caesium_chloride())
+    matches = find_matches(table_of(rock_salt(), rock_salt(3, 9)), reference, pool=Recording(1, 120.0))
+    assert recorded == [[3, 1]]
+    assert matches.row.tolist() == [0, 1]
 
 
 def test_order_changes_nothing() -> None:

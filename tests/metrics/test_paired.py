@@ -6,7 +6,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
 
-from matwheel.metrics.paired import paired
+from matwheel.metrics.paired import paired, paired_by_split
 
 ERRORS = st.lists(st.tuples(st.floats(0, 100), st.floats(0, 100)), min_size=3, max_size=10)
 OVERLAPS = st.floats(0, 2)
@@ -85,3 +85,11 @@ def test_errors_that_cannot_be_compared(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         paired(errors, reference, overlap)
+
+
+def test_models_are_compared_by_what_both_have() -> None:
+    errors = {"a": {0: 1.0, 1: 3.0}, "b": {0: 5.0}, "c": {2: 1.0}, "d": {0: 4.0}, "mine": {0: 0.0}}
+    reference = {"b": {0: 4.0, 1: 90.0}, "a": {1: 1.0, 0: 2.0}, "c": {3: 1.0}, "d": {0: 7.0}}
+    found = paired_by_split(errors, reference, overlap=0.25)
+    assert found == (["a", "b", "d"], paired([2.0, 5.0, 4.0], [1.5, 4.0, 7.0], overlap=0.25))
+    assert paired_by_split({"c": {2: 1.0}}, reference, None) is None

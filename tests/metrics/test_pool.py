@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from matwheel.metrics.pool import CRASH, TIME_OUT, Pool
@@ -10,6 +12,13 @@ def test_every_item_has_its_outcome() -> None:
     assert [outcome.value for outcome in outcomes] == ["A", None, "B", None, None, "C", None]
     failures = [outcome.failure for outcome in outcomes]
     assert failures == ["", TIME_OUT, "", "ValueError: as told", CRASH, "", CRASH]
+
+
+def test_there_are_as_many_processes_as_processors_for_this_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of those that the node has, a task of a cluster may use some."""
+    monkeypatch.setattr(os, "cpu_count", lambda: 3)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {5}, raising=False)
+    assert len({outcome.value for outcome in Pool(timeout=60.0).map(_process, [0.05] * 12)}) == 1
 
 
 def test_an_item_of_many_structures_may_take_longer() -> None:
@@ -32,6 +41,13 @@ def test_processes_that_cannot_start_are_no_endless_loop() -> None:
 def test_absurd_settings_are_refused(options: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="must be"):
         Pool(**options)  # type: ignore[arg-type]
+
+
+def _process(seconds: float) -> int:
+    import time
+
+    time.sleep(seconds)
+    return os.getpid()
 
 
 def _nap(seconds: float) -> float:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from matwheel.flywheel.results import ResultRow
-from matwheel.report.comparison import Comparison, chosen_round, compare, roles_of
+from matwheel.report.comparison import Comparison, chosen_round, compare
 from matwheel.report.folders import Measurement
 from tests.report.written_runs import ROW, full_rows
 
@@ -16,11 +16,6 @@ errors = st.floats(0.1, 100, allow_nan=False)
 def comparison(rows: list[ResultRow]) -> Comparison:
     (found,) = compare([Measurement(row) for row in rows])
     return found
-
-
-def test_roles() -> None:
-    assert roles_of("full") == ("F", "F+G_F", "F x k", "G_F")
-    assert roles_of("semi") == ("S", "S+G_S", "S x k", "G_S")
 
 
 @given(st.lists(st.tuples(errors, errors), min_size=1, max_size=6))
@@ -42,6 +37,16 @@ def test_seeds_of_a_split_count_as_one() -> None:
     difference = comparison([*rows, *mixed]).difference("F+G_F", "F")
     assert difference is not None
     assert difference.paired.differences == (1.0,)
+
+
+def test_differences_are_between_runs_of_the_same_seed() -> None:
+    """As in the statistics of a study: a run that failed for one arm is not held against the mean of two of another."""
+    rows = [replace(ROW, seed=seed, test_mae=error) for seed, error in ((0, 4.0), (1, 6.0))]
+    found = comparison([*rows, replace(rows[1], arm="F+G_F", round=1, test_mae=5.5)])
+    difference = found.difference("F+G_F", "F")
+    assert difference is not None
+    assert difference.paired.differences == (-0.5,)
+    assert found.errors("F") == {ROW.split: 5.0}
 
 
 def test_splits_that_only_one_arm_has_are_left_out() -> None:

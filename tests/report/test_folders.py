@@ -62,7 +62,7 @@ def test_runs_that_differ_in_their_folder_only_are_kept_apart(tmp_path: Path) ->
 
 def test_the_latest_version_is_the_highest_number(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", full_rows())
-    for number in (2, 10):
+    for number in ("2", "10", "older"):
         (run / f"version_{number}").mkdir()
     assert [path.name for path in read_folders([run]).runs[0].versions] == ["version_0", "version_2", "version_10"]
 

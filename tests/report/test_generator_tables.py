@@ -1,6 +1,8 @@
 import json
+import re
 from pathlib import Path
 
+import matwheel.report
 from matwheel.report.folders import RunFolder
 from matwheel.report.generator_tables import generator_tables
 from tests.report.written_runs import full_rows, write_run
@@ -21,6 +23,13 @@ def test_samples_filters_and_evaluations(tmp_path: Path) -> None:
     assert filters.lines == [("structure", "6", "5", "83.3 %"), ("novel", "5", "5", "\N{EN DASH}")]
     assert evaluation.caption == "Evaluation of samples.extxyz against mp_poly_total."
     assert [line[:2] for line in evaluation.lines] == [("structure validity", "80.00 %"), ("density", "nan g/cm^3")]
+
+
+def test_the_report_imports_no_command() -> None:
+    """Commands import the report."""
+    command = re.compile(r"from matwheel(\.| import )(cli|evaluate|export|fit|predict|sample|study)\b")
+    files = Path(matwheel.report.__file__).parent.rglob("*.py")
+    assert [path.name for path in files if command.search(path.read_text())] == []
 
 
 def test_a_round_without_files_has_no_tables(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import sys
 import time
 from contextlib import closing
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -42,12 +43,12 @@ def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Engine:
     match request.param:
         case "ray":
             pytest.importorskip("ray")
-            return RayEngine(jobs=2, threads=1)
+            return RayEngine(jobs=2, threads=1, gpus=0)
         case "slurm":
             pytest.importorskip("submitit")
-            return SlurmEngine(jobs=2, threads=1, folder=tmp_path / "slurm", cluster="local")
+            return SlurmEngine(jobs=2, threads=1, gpus=0, folder=tmp_path / "slurm", cluster="local")
         case _:
-            return LocalEngine(jobs=2, threads=1)
+            return LocalEngine(jobs=2, threads=1, gpus=None)
 
 
 def test_all_are_run_and_how_they_ended_is_told(engine: Engine, tmp_path: Path) -> None:
@@ -76,9 +77,49 @@ mine = Path({str(note)!r}, str(os.getpid()))
 mine.touch(); time.sleep(0.3); print(len(list(mine.parent.iterdir()))); mine.unlink()
 """
     commands = [command(tmp_path, str(number), program) for number in range(5)]
-    names = [finished.command.name for finished in LocalEngine(jobs=2, threads=1).run(commands)]
+    names = [finished.command.name for finished in LocalEngine(jobs=2, threads=1, gpus=None).run(commands)]
     assert sorted(names) == list("01234")
     assert {int(one.last_lines(1)) for one in commands} <= {1, 2}
+
+
+@pytest.mark.parametrize(("gpus", "expected"), [(None, {"3,5", "GPU-7,9"}), (1, {"3", "5"}), (0, {""})])
+def test_local_processes_have_gpus_of_their_own(
+    gpus: int | None, expected: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("matwheel.studies.local.visible_cards", lambda: ["3", "5", "GPU-7", "9"])
+    # A second one that sees the same GPUs at the same time fails.
+    program = """
+import os, time
+seen = os.environ["CUDA_VISIBLE_DEVICES"]
+print(seen)
+if seen:
+    os.mkdir(seen); time.sleep(0.3); os.rmdir(seen)
+"""
+    commands = [command(tmp_path, str(number), program) for number in range(5)]
+    problems = {finished.problem for finished in LocalEngine(jobs=2, threads=1, gpus=gpus).run(commands)}
+    assert problems == {""}
+    assert {one.last_lines(1) for one in commands} == expected
+
+
+def test_no_gpus_are_seen_that_were_not_asked_for(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("matwheel.studies.local.visible_cards", list)
+    one = command(tmp_path, "one", "import os; print(repr(os.environ.get('CUDA_VISIBLE_DEVICES')))")
+    assert [finished.problem for finished in engine.run([one])] == [""]
+    assert one.last_lines(1) == "''"
+
+
+@pytest.mark.parametrize("gpus", [0, 2])
+def test_clusters_are_asked_for_gpus(gpus: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ray, submitit = MagicMock(), MagicMock()
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setitem(sys.modules, "submitit", submitit)
+    assert list(RayEngine(jobs=2, threads=3, gpus=gpus).run([])) == []
+    assert ray.remote.call_args.kwargs == {"num_cpus": 3, "num_gpus": gpus, "max_retries": 0}
+    assert list(SlurmEngine(jobs=2, threads=3, gpus=gpus, folder=tmp_path).run([])) == []
+    asked = submitit.AutoExecutor.return_value.update_parameters.call_args.kwargs
+    assert (asked["cpus_per_task"], asked["gpus_per_node"]) == (3, gpus or None)
 
 
 def test_what_runs_is_ended_with_the_generator(engine: Engine, tmp_path: Path) -> None:
@@ -110,7 +151,7 @@ def test_a_run_does_not_outlive_the_study(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("engine", "extra"),
-    [(RayEngine(1, 1), "ray"), (SlurmEngine(1, 1, Path("folder")), "slurm")],
+    [(RayEngine(1, 1, 0), "ray"), (SlurmEngine(1, 1, 0, Path("folder")), "slurm")],
     ids=["ray", "slurm"],
 )
 def test_a_missing_extra_is_named(engine: Engine, extra: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,3 +1,4 @@
+import json
 from collections.abc import Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -182,6 +183,15 @@ def test_a_run_whose_split_is_not_known(study: Study, folder: Path) -> None:
     (run.folder / "version_0" / "split.json").unlink()
     with pytest.raises(ValueError, match=r"no version_K/split\.json"):
         run.rows()
+
+
+def test_the_split_is_that_of_the_latest_log_folder(study: Study, folder: Path) -> None:
+    run_study(study, folder, PretendEngine())
+    run = cell_runs(study, folder)[0]
+    for name, train in (("version_old", 1), ("version_2", 2), ("version_10", 3)):
+        (run.folder / name).mkdir()
+        (run.folder / name / "split.json").write_text(json.dumps({"train": [0] * train, "test": []}))
+    assert {row["train_rows"] for row in run.rows()} == {3}
 
 
 def test_two_studies_in_one_folder(study: Study, folder: Path) -> None:

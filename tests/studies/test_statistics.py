@@ -4,9 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from matwheel.flywheel.arms import ARMS, REAL_ARM
 from matwheel.metrics.paired import paired
-from matwheel.studies.statistics import REFERENCES, statistics
+from matwheel.studies.statistics import statistics
 from matwheel.studies.summary import format_statistics
 
 F = [10.0, 12.0, 11.0, 9.0]
@@ -104,12 +103,6 @@ def test_seeds_are_averaged_before_splits_are_compared(results: pd.DataFrame) ->
     axes = ("labelled_fraction", "seed")
     both = statistics(pd.concat([first, second]), axes)
     pd.testing.assert_frame_equal(both, statistics(averaged, axes))
-
-
-def test_references_are_the_arms_of_the_wheel() -> None:
-    controls = {arm: control for arms in ARMS.values() for control, arm in arms.items() if arm.size_of is not None}
-    assert set(REFERENCES.values()) == set(controls.values())
-    assert set(REFERENCES) == set(REAL_ARM.values())
 
 
 def test_the_printed_table(results: pd.DataFrame) -> None:
