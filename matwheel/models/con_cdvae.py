@@ -233,6 +233,10 @@ class ConCDVAE(L.LightningModule):
         self.log_dict(logged, on_step=False, on_epoch=True, batch_size=batch.num_graphs, sync_dist=True)
         return loss * weight_of_share(self.trainer, batch.num_graphs)
 
+    def on_validation_start(self) -> None:
+        """Refuse to validate what was never trained."""
+        self.check_fitted()
+
     def on_validation_epoch_start(self) -> None:
         """Start over with the noise of validation."""
         self._evaluated = 0

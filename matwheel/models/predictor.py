@@ -130,6 +130,10 @@ class PropertyPredictor(L.LightningModule):
         """Errors of one batch."""
         self._evaluate(batch, self.val_errors)
 
+    def on_validation_start(self) -> None:
+        """Refuse to validate what was never trained."""
+        self._check_fitted()
+
     def on_test_start(self) -> None:
         """Refuse to test what was never trained."""
         self._check_fitted()

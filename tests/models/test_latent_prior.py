@@ -322,8 +322,9 @@ def test_an_untrained_generator_is_refused(kinds: dict[str, str] | None) -> None
     trainer = quiet_trainer()
     with pytest.raises(ValueError, match="this generator was never trained: fit it first, or give a checkpoint"):
         trainer.predict(KernelPrior(vae), datamodule=ConditionDataModule([[5.0]], num_samples=2))
-    with pytest.raises(ValueError, match="this generator was never trained"):
-        trainer.test(vae, datamodule=ToyData())
+    for run in (trainer.validate, trainer.test):
+        with pytest.raises(ValueError, match="this generator was never trained"):
+            run(vae, datamodule=ToyData())
 
 
 def test_weights_hash_changes_with_the_weights() -> None:

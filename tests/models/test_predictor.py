@@ -256,7 +256,7 @@ def test_a_checkpoint_for_another_target_is_refused(data, table_path, tmp_path):
 
 def test_an_untrained_predictor_is_refused(data, tmp_path):
     trainer = make_trainer(tmp_path)
-    for run in (trainer.test, trainer.predict):
+    for run in (trainer.validate, trainer.test, trainer.predict):
         with pytest.raises(ValueError, match="never trained"):
             run(make_predictor(), data)
 
