@@ -97,7 +97,7 @@ def main() -> None:
     for name, sampler in SAMPLERS.items():
         prior.sampler = sampler
         clock = time.perf_counter()
-        table = prior.sample(conditions, seeds, index, prior.oversample, Provenance("benchmark"))
+        table = prior.sample(conditions, seeds, index, Provenance("benchmark"))
         seconds = time.perf_counter() - clock
         valid = structure_validity(table).valid
         sane = table.take(np.flatnonzero(valid))

@@ -66,7 +66,7 @@ def sampling_seconds(crystals: int, checkpoint: Path) -> float:
 
     def work() -> None:
         for index in torch.arange(crystals).split(64):
-            prior.sample(conditions[index], index, index, prior.oversample, Provenance("scale"))
+            prior.sample(conditions[index], index, index, Provenance("scale"))
 
     return seconds_of(work)
 

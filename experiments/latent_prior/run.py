@@ -85,8 +85,8 @@ class Variant:
         )
         sampler = DenoisingSampler() if self.keeps_composition else FreeTypes()
         if self.bandwidth is None:
-            return DiffusionPrior(vae, sampler)
-        return KernelPrior(vae, sampler, self.bandwidth, valid_compositions=self.valid_compositions)
+            return DiffusionPrior(vae, sampler, self.oversample)
+        return KernelPrior(vae, sampler, self.bandwidth, self.oversample, self.valid_compositions)
 
 
 class FreeTypes(DenoisingSampler):
@@ -188,7 +188,7 @@ def main() -> None:
                 encoded = latent_features(model, data.with_training().ordered_dataloader(data.train_rows))
                 if variant.drawn:
                     wanted = torch.from_numpy(asked).float()
-                    latents = model.draw_latents(wanted, numbers, variant.oversample)
+                    latents = model.draw_latents(wanted, numbers)
                 else:
                     wanted = data.training_statistics().conditions[:SAMPLES].float()
                     latents = torch.from_numpy(encoded[:SAMPLES]).float()

@@ -136,9 +136,10 @@ def main() -> None:
     pool, known = Pool(progress=True), data.training_table
 
     def sampled(count: int, bandwidth: float, oversample: int, steps: int) -> tuple[CrystalTable, float]:
-        prior.bandwidth, prior.sampler, clock = bandwidth, DenoisingSampler(steps), time.perf_counter()
+        prior.bandwidth, prior.oversample, prior.sampler = bandwidth, oversample, DenoisingSampler(steps)
+        clock = time.perf_counter()
         nothing, index = torch.full((count, 1), torch.nan), torch.arange(count)
-        table = prior.sample(nothing, index, index, oversample, Provenance(prior.weights_hash()), progress=True)
+        table = prior.sample(nothing, index, index, Provenance(prior.weights_hash()), progress=True)
         return table, (time.perf_counter() - clock) / count
 
     held_out = data.table.take(data.val_rows)

@@ -212,8 +212,8 @@ def main() -> None:
             prior = experiment.prior(stage)
             for guidance in options.guidance:
                 for oversample in (1, 4):
-                    prior.guidance = guidance
-                    table = prior.sample(torch.from_numpy(asked), index, index, oversample, Provenance("experiment"))
+                    prior.guidance, prior.oversample = guidance, oversample
+                    table = prior.sample(torch.from_numpy(asked), index, index, Provenance("experiment"))
                     name = f"{stage.folder.name}, guidance {guidance:g}, best of {oversample}"
                     rows.append(experiment.condition_row(name, asked[:, 0], table))
                     pd.DataFrame(rows).round(4).to_csv(HERE / "conditions.csv", index=False)

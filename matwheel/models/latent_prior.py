@@ -144,7 +144,7 @@ class LatentPrior(L.LightningModule, ABC):
         """Generate the crystals requested."""
         provenance = self.provenance if self.provenance is not None else self._weights
         progress = self.trainer.is_global_zero and self.trainer.progress_bar_callback is not None
-        return self.sample(batch.conditions, batch.seed, batch.index, self.oversample, provenance, progress)
+        return self.sample(batch.conditions, batch.seed, batch.index, provenance, progress)
 
     @torch.inference_mode()
     def sample(
@@ -152,7 +152,6 @@ class LatentPrior(L.LightningModule, ABC):
         conditions: Float[Tensor, "n conditions"],
         seeds: Int[Tensor, " n"],
         index: Int[Tensor, " n"],
-        oversample: int,
         provenance: Provenance,
         progress: bool = False,
     ) -> CrystalTable:
@@ -165,19 +164,18 @@ class LatentPrior(L.LightningModule, ABC):
             conditions: [n, C], user's units, columns as in `condition_names`.
             seeds: [n] int64.
             index: [n], place of each in the whole set of requests, for its name.
-            oversample: Latents drawn per crystal, at least 1; the best is decoded.
             provenance: What made these crystals.
             progress: Show a progress bar.
 
         Raises:
             ValueError: If a condition is missing or of an unknown class.
         """
-        latents = self.draw_latents(conditions, seeds, oversample)
+        latents = self.draw_latents(conditions, seeds)
         return self.decode(latents, conditions, seeds, index, provenance, progress)
 
     @torch.inference_mode()
     def draw_latents(
-        self, conditions: Float[Tensor, "n conditions"], seeds: Int[Tensor, " n"], oversample: int = 1
+        self, conditions: Float[Tensor, "n conditions"], seeds: Int[Tensor, " n"]
     ) -> Float[Tensor, "n latent"]:
         """A latent per request: of several drawn, the one that the property head finds closest to the request.
 
@@ -186,10 +184,8 @@ class LatentPrior(L.LightningModule, ABC):
         Args:
             conditions: [n, C], user's units.
             seeds: [n] int64.
-            oversample: Latents drawn per request, at least 1.
         """
-        if oversample < 1:
-            raise ValueError(f"oversample must be at least 1, not {oversample}")
+        oversample = self.oversample
         conditions, seeds = conditions.to(self.device, torch.float32), seeds.to(self.device)
         conditions, repeated = conditions.repeat_interleave(oversample, 0), seeds.repeat_interleave(oversample)
         turn = torch.arange(oversample, device=self.device).repeat(len(seeds))

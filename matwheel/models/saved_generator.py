@@ -64,12 +64,8 @@ class SavedGenerator:
             raise ValueError(f"this generator has the conditions {names}: give one value for each, not {values!r:.100}")
         provenance = Provenance(self.model.weights_hash())
         requests = ConditionDataModule(rows, n, seed).predict_dataloader()
-        oversample = self.model.oversample
         return CrystalTable.concatenate(
-            [
-                self.model.sample(chunk.conditions, chunk.seed, chunk.index, oversample, provenance, progress)
-                for chunk in requests
-            ]
+            [self.model.sample(chunk.conditions, chunk.seed, chunk.index, provenance, progress) for chunk in requests]
         )
 
 

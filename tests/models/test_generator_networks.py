@@ -84,13 +84,13 @@ def test_mixed_precision_trains_with_clipped_gradients() -> None:
 def test_samples_do_not_depend_on_their_batch(
     trained: tuple[ConCDVAE, list[dict[str, float]]], sampler: Sampler
 ) -> None:
-    prior = DiffusionPrior(trained[0], sampler=sampler, max_atoms_per_batch=12)
+    prior = DiffusionPrior(trained[0], sampler=sampler, oversample=2, max_atoms_per_batch=12)
     data = LatentDataModule(ToyData(crystals_and_a_lone_atom()))  # type: ignore[arg-type]
     quiet_trainer(max_epochs=2, limit_val_batches=0).fit(prior, datamodule=data)
     conditions = data.crystals.values  # type: ignore[attr-defined]
     seeds, index, where = torch.arange(8), torch.arange(8), Provenance("test")
-    together = prior.sample(conditions, seeds, index, 2, where)
-    alone = prior.sample(conditions[3:4], seeds[3:4], index[3:4], 2, where)[0]
+    together = prior.sample(conditions, seeds, index, where)
+    alone = prior.sample(conditions[3:4], seeds[3:4], index[3:4], where)[0]
     np.testing.assert_array_equal(together[3].atomic_numbers, alone.atomic_numbers)
     np.testing.assert_allclose(together[3].lattice, alone.lattice, atol=1e-4)
     difference = together[3].frac_coords - alone.frac_coords

@@ -50,10 +50,10 @@ def test_a_fit_keeps_the_latents_of_the_training_crystals(fitted: tuple[KernelPr
 def test_a_checkpoint_of_any_number_of_crystals_can_be_loaded(fitted: tuple[KernelPrior, Path]) -> None:
     prior, path = fitted
     conditions, seeds = ToyData().values[:6], torch.arange(6)
-    made = prior.sample(conditions, seeds, seeds, 2, WHERE)
+    made = prior.sample(conditions, seeds, seeds, WHERE)
     other = toy_prior()
     load_weights(other, path)
-    again = other.sample(conditions, seeds, seeds, 2, WHERE)
+    again = other.sample(conditions, seeds, seeds, WHERE)
     for one, two in zip(made, again, strict=True):
         assert one.atomic_numbers.tolist() == two.atomic_numbers.tolist()
         assert abs(one.frac_coords - two.frac_coords).max() < 1e-6

@@ -90,7 +90,7 @@ def test_many_crystals_are_unpacked_each_from_its_own_atoms() -> None:
     captured = []
     original = prior.sampler.sample
     prior.sampler.sample = lambda *args: captured.append((args[2], original(*args))) or captured[-1][1]  # type: ignore[method-assign]
-    table = prior.sample(conditions, seeds, index, 1, WHERE)
+    table = prior.sample(conditions, seeds, index, WHERE)
     assert len(captured) > 1
     assert len(table) == len(set(table.ids)) == 40
     assert len(set(table.num_atoms.tolist())) > 1
@@ -113,7 +113,7 @@ def test_many_crystals_are_unpacked_each_from_its_own_atoms() -> None:
 def test_crystals_can_be_traced() -> None:
     conditions, seeds, index = requests(6)
     conditions[0, 0] = 10.1
-    table = toy_prior().sample(conditions, seeds, index + 30, 1, WHERE)
+    table = toy_prior().sample(conditions, seeds, index + 30, WHERE)
     for row, crystal in enumerate(table):
         origin = json.loads(crystal.origin)
         assert origin == {
@@ -131,48 +131,45 @@ def test_crystals_can_be_traced() -> None:
 @pytest.mark.parametrize("sampler", [DenoisingSampler(num_steps=6, stochasticity=0.5), AnnealedLangevin(4, 2)])
 @pytest.mark.parametrize("oversample", [1, 3])
 def test_a_sample_alone_equals_itself_among_others(sampler: DenoisingSampler, oversample: int) -> None:
-    prior = toy_prior(sampler=sampler)
+    prior = toy_prior(sampler=sampler, oversample=oversample)
     conditions, seeds, index = requests(8)
-    together = prior.sample(conditions, seeds, index, oversample, WHERE)[3]
-    alone = prior.sample(conditions[3:4], seeds[3:4], index[3:4], oversample, WHERE)[0]
+    together = prior.sample(conditions, seeds, index, WHERE)[3]
+    alone = prior.sample(conditions[3:4], seeds[3:4], index[3:4], WHERE)[0]
     assert together.id == alone.id
     np.testing.assert_array_equal(together.atomic_numbers, alone.atomic_numbers)
     np.testing.assert_allclose(together.lattice, alone.lattice, atol=1e-4)
     np.testing.assert_allclose(together.frac_coords, alone.frac_coords, atol=1e-3)
     # Another seed or another condition gives another crystal.
     for other in (
-        prior.sample(conditions[3:4], seeds[3:4] + 500, index[3:4], oversample, WHERE)[0],
-        prior.sample(conditions[2:3], seeds[3:4], index[3:4], oversample, WHERE)[0],
+        prior.sample(conditions[3:4], seeds[3:4] + 500, index[3:4], WHERE)[0],
+        prior.sample(conditions[2:3], seeds[3:4], index[3:4], WHERE)[0],
     ):
         assert not np.array_equal(other.lattice, alone.lattice)
 
 
 @pytest.mark.parametrize("oversample", [1, 2, 7])
 def test_the_latent_that_fits_its_own_condition_best_is_kept(oversample: int) -> None:
-    prior = toy_prior(valid_compositions=False).eval()
+    prior = toy_prior(oversample=oversample, valid_compositions=False).eval()
     conditions, seeds, _ = requests(5)
     drawn = []
     original = prior.diffusion.sample
     prior.diffusion.sample = lambda *args: drawn.append(original(*args)) or drawn[0]  # type: ignore[method-assign]
     with torch.no_grad():
-        kept = prior.draw_latents(conditions, seeds, oversample)
+        kept = prior.draw_latents(conditions, seeds)
         candidates = drawn[0].view(5, oversample, 16)
         for row in range(5):
             encoded = prior.vae.condition_embedding.encode(conditions[row : row + 1].expand(oversample, -1))
             errors = prior.vae.property_head.loss(candidates[row], encoded)
             torch.testing.assert_close(kept[row], candidates[row, errors.argmin()])
-    with pytest.raises(ValueError, match="oversample must be at least 1"):
-        prior.draw_latents(conditions, seeds, 0)
 
 
 def test_latents_of_valid_compositions_come_first() -> None:
     prior = toy_prior(valid_compositions=True).eval()
     conditions, seeds, index = requests(40)
-    everything = torch.cat([prior.draw_latents(conditions, seeds, oversample) for oversample in (1, 2)])
-    assert everything.shape == (80, 16)
 
     def valid(oversample: int) -> np.ndarray:
-        return composition_validity(prior.sample(conditions, seeds, index, oversample, WHERE))
+        prior.oversample = oversample
+        return composition_validity(prior.sample(conditions, seeds, index, WHERE))
 
     best_of_12 = valid(12)
     prior.valid_compositions = False
@@ -184,25 +181,25 @@ def test_latents_of_valid_compositions_come_first() -> None:
 
 
 def test_latents_and_atoms_share_no_random_numbers() -> None:
-    prior = toy_prior().eval()
+    prior = toy_prior(oversample=4).eval()
     conditions, seeds, _ = requests(5)
     used: list[torch.Tensor] = []
     draw = prior._draw
     prior._draw = lambda conditions, seeds: used.append(seeds) or draw(conditions, seeds)  # type: ignore[method-assign]
-    prior.draw_latents(conditions, seeds, 4)
+    prior.draw_latents(conditions, seeds)
     assert len(used[0].unique()) == 20
     assert not set(used[0].tolist()) & set(atom_seeds(seeds, torch.full((5,), 64)).tolist())
 
 
 def test_where_no_composition_is_valid_the_closest_latent_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    prior = toy_prior(valid_compositions=False).eval()
+    prior = toy_prior(oversample=5, valid_compositions=False).eval()
     conditions, seeds, _ = requests(6)
-    closest = prior.draw_latents(conditions, seeds, 5)
+    closest = prior.draw_latents(conditions, seeds)
     prior.valid_compositions = True
     monkeypatch.setattr(
         "matwheel.models.latent_prior.valid_compositions", lambda numbers, sizes: np.zeros(len(sizes), np.bool_)
     )
-    assert torch.equal(prior.draw_latents(conditions, seeds, 5), closest)
+    assert torch.equal(prior.draw_latents(conditions, seeds), closest)
 
 
 def test_guidance_interpolates_between_no_condition_and_beyond_the_condition() -> None:
@@ -237,23 +234,26 @@ def test_crystals_without_conditions() -> None:
     conditions, seeds, index = requests(4)
     conditions[:3] = math.nan
     conditions[1, 0] = 10.0
-    table = prior.sample(conditions, seeds, index, 2, WHERE)
+    table = prior.sample(conditions, seeds, index, WHERE)
     origins = [json.loads(crystal.origin)["conditions"] for crystal in table]
     assert origins[:3] == [{}, {"dielectric": 10.0}, {}]
     assert set(origins[3]) == {"dielectric", "system"}
     with pytest.raises(ValueError, match="is missing"):
-        toy_prior().sample(conditions, seeds, index, 2, WHERE)
+        toy_prior().sample(conditions, seeds, index, WHERE)
 
 
 def test_oversampling_brings_the_property_closer() -> None:
-    prior = toy_prior().eval()
+    one, many = toy_prior().eval(), toy_prior(oversample=16).eval()
+    many.load_state_dict(one.state_dict())
     conditions, seeds, _ = requests(20)
-    encoded = prior.vae.condition_embedding.encode(conditions)
+    encoded = one.vae.condition_embedding.encode(conditions)
     with torch.no_grad():
         errors = [
-            prior.vae.property_head.loss(prior.draw_latents(conditions, seeds, k), encoded).mean() for k in (1, 16)
+            prior.vae.property_head.loss(prior.draw_latents(conditions, seeds), encoded).mean() for prior in (one, many)
         ]
     assert errors[1] < errors[0]
+    with pytest.raises(ValueError, match=r"oversample \(0\)"):
+        toy_prior(oversample=0)
 
 
 def test_wild_outputs_still_give_crystals() -> None:
@@ -261,7 +261,7 @@ def test_wild_outputs_still_give_crystals() -> None:
     with torch.no_grad():
         prior.vae.structure_heads.cell[-1].bias.copy_(torch.tensor([-500.0, 1e4, 0, 900, -900, 400]))
         prior.vae.structure_heads.num_atoms[-1].bias[0] = 1e6  # zero atoms, says the head
-    table = prior.sample(*requests(10), 1, WHERE)
+    table = prior.sample(*requests(10), WHERE)
     assert table.num_atoms.min() >= 1
     for crystal in table:
         assert 1 < crystal.volume < 1e4
@@ -274,12 +274,12 @@ def test_conditions_that_make_no_sense_are_refused(column: int, value: float, me
     conditions, seeds, index = requests(4)
     conditions[2, column] = value
     with pytest.raises(ValueError, match=message):
-        toy_prior().sample(conditions, seeds, index, 1, WHERE)
+        toy_prior().sample(conditions, seeds, index, WHERE)
 
 
 def test_sampling_leaves_the_mode_alone() -> None:
     prior = toy_prior().train()
-    prior.sample(*requests(2), 1, WHERE)
+    prior.sample(*requests(2), WHERE)
     assert prior.training
     assert not prior.vae.training
 
@@ -354,7 +354,7 @@ def test_one_checkpoint_is_the_whole_generator(tmp_path) -> None:
     )
     assert loaded.condition_names == ["dielectric", "system"]
     assert loaded.weights_hash() == prior.weights_hash()
-    ours, theirs = (model.sample(*requests(4), 2, WHERE) for model in (loaded, prior))
+    ours, theirs = (model.sample(*requests(4), WHERE) for model in (loaded, prior))
     np.testing.assert_array_equal(ours.frac_coords, theirs.frac_coords)
 
 
