@@ -85,7 +85,7 @@ class Variant:
         )
         sampler = DenoisingSampler() if self.keeps_composition else FreeTypes()
         if self.bandwidth is None:
-            return DiffusionPrior(vae, sampler, self.oversample)
+            return DiffusionPrior(vae, sampler, oversample=self.oversample)
         return KernelPrior(vae, sampler, self.bandwidth, self.oversample, self.valid_compositions)
 
 
