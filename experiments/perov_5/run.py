@@ -18,6 +18,7 @@ import torch
 
 from matwheel.data.catalogue import load
 from matwheel.data.crystal import Crystal, CrystalTable
+from matwheel.diffusion.noise import CoordinateNoise
 from matwheel.diffusion.samplers import DenoisingSampler
 from matwheel.flywheel.fingerprint import data_fingerprint, describe
 from matwheel.flywheel.ledger import Ledger
@@ -60,8 +61,9 @@ def build() -> KernelPrior:
     seed_all(0)
     vae = ConCDVAE(
         CellEncoder(PaiNNEncoder()),
-        PaiNNDecoder(),
+        PaiNNDecoder(predict_types=False),
         ConditionEmbedding(dropout=0.1),
+        coordinate_noise=CoordinateNoise(sigma_max=2.5, sigma_min=0.03),  # cells are 4 A wide: 2.5 A are everywhere
         max_atoms=20,
         loss_weights=LossWeights(composition=20.0),
         schedule="one_cycle",
@@ -136,8 +138,8 @@ def main() -> None:
     pool, known = Pool(progress=True), data.training_table
 
     def sampled(count: int, bandwidth: float, oversample: int, steps: int) -> tuple[CrystalTable, float]:
-        prior.bandwidth, prior.oversample, prior.sampler = bandwidth, oversample, DenoisingSampler(steps)
-        clock = time.perf_counter()
+        prior.bandwidth, prior.oversample = bandwidth, oversample
+        prior.sampler, clock = DenoisingSampler(steps, stochasticity=1.0), time.perf_counter()
         nothing, index = torch.full((count, 1), torch.nan), torch.arange(count)
         table = prior.sample(nothing, index, index, Provenance(prior.weights_hash()), progress=True)
         return table, (time.perf_counter() - clock) / count

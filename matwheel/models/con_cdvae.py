@@ -16,6 +16,7 @@ from torch.optim import Adam
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch_geometric.data import Batch
 
+from matwheel.data.crystal import MAX_ATOMIC_NUMBER
 from matwheel.diffusion.draws import NoiseDraws
 from matwheel.diffusion.noise import CoordinateNoise, TypeNoise, mean_over_atoms
 from matwheel.diffusion.samplers import Denoise
@@ -62,10 +63,12 @@ class ConCDVAE(L.LightningModule):
     Args:
         encoder: Batch -> [B, encoder.out_channels].
         decoder: (latent [B, latent_dim + time_dim], num_atoms, lattice, frac_coords, atomic_numbers) -> vectors [N, 3]
-            and type_logits [N, 100].
+            and type_logits [N, 100]. If it has an attribute `predict_types` that is False, types are no noise to it:
+            see `PaiNNDecoder`.
         condition_embedding: Embedding of the conditions.
         coordinate_noise: Noise on coordinates; the paper's by default.
-        type_noise: Noise on types, with as many levels; the paper's by default.
+        type_noise: Noise on types, with as many levels; the paper's by default. None if the decoder does not predict
+            types.
         latent_dim: Width of the latent.
         time_dim: Width of the embedding of the noise level.
         hidden_dim: Width of the heads.
@@ -117,8 +120,13 @@ class ConCDVAE(L.LightningModule):
         self.decoder = decoder
         self.condition_embedding = condition_embedding
         self.coordinate_noise = coordinate_noise if coordinate_noise is not None else CoordinateNoise()
-        self.type_noise = type_noise if type_noise is not None else TypeNoise()
-        if self.coordinate_noise.num_levels != self.type_noise.num_levels:
+        if getattr(decoder, "predict_types", True):
+            self.type_noise: TypeNoise | None = type_noise if type_noise is not None else TypeNoise()
+        elif type_noise is not None:
+            raise ValueError("this decoder does not predict types: leave type_noise out, or set its predict_types")
+        else:
+            self.type_noise = None
+        if self.type_noise is not None and self.coordinate_noise.num_levels != self.type_noise.num_levels:
             raise ValueError(
                 f"coordinates have {self.coordinate_noise.num_levels} noise levels and types "
                 f"{self.type_noise.num_levels}: a crystal has one level for both, give them the same number"
@@ -202,6 +210,8 @@ class ConCDVAE(L.LightningModule):
         def denoise(frac_coords: Tensor, atomic_numbers: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
             timed = torch.cat([latent, self.time_embedding(level)], 1)
             output = self.decoder(timed, num_atoms, lattice, frac_coords, atomic_numbers)
+            if output.type_logits is None:  # they are what they are
+                return output.vectors.float(), F.one_hot(atomic_numbers - 1, MAX_ATOMIC_NUMBER).float()
             return output.vectors.float(), output.type_logits.float()
 
         return denoise
@@ -280,7 +290,9 @@ class ConCDVAE(L.LightningModule):
         draws = NoiseDraws.seeded(batch.row, batch.num_atoms, self.latent_dim, levels, position)
         terms, metrics = self._terms(batch, draws, true_cells=self.validate_in_true_cells)
         means = {name: term.mean() for name, term in {**terms, **metrics}.items()}
-        loss = self.loss_weights.coordinate * means["coordinate"] + self.loss_weights.type * means["type"]
+        loss = self.loss_weights.coordinate * means["coordinate"]
+        if "type" in means:
+            loss = loss + self.loss_weights.type * means["type"]
         logged = {f"{prefix}/loss": loss, **{f"{prefix}/{name}": mean for name, mean in means.items()}}
         self.log_dict(logged, batch_size=batch.num_graphs, sync_dist=True)
 
@@ -307,29 +319,33 @@ class ConCDVAE(L.LightningModule):
         noisy_coords = self.coordinate_noise.corrupt(
             batch.frac_coords, cells, draws.level, batch.batch, draws.coordinates
         )
-        noisy_types = self.type_noise.corrupt(
-            batch.atomic_numbers, composition.detach().exp(), draws.level, batch.batch, draws.types
-        )
+        noisy_types = batch.atomic_numbers
+        if self.type_noise is not None:
+            noisy_types = self.type_noise.corrupt(
+                noisy_types, composition.detach().exp(), draws.level, batch.batch, draws.types
+            )
         denoise = self.denoiser(decoded.latent, batch.num_atoms, cells)
         vectors, type_logits = denoise(noisy_coords, noisy_types, draws.level)
         # The released code, too, measures displacements in the true cell whatever cell the decoder saw.
         terms["coordinate"] = self.coordinate_noise.loss(
             vectors, batch.frac_coords, noisy_coords, batch.lattice, draws.level, batch.batch
         )
-        terms["type"] = self.type_noise.loss(type_logits, batch.atomic_numbers, draws.level, batch.batch)
+        metrics = self._metrics(batch, decoded)
+        if self.type_noise is not None:
+            terms["type"] = self.type_noise.loss(type_logits, batch.atomic_numbers, draws.level, batch.batch)
+            right_type = (type_logits.argmax(1) + 1 == batch.atomic_numbers).float()
+            metrics["type_accuracy"] = mean_over_atoms(right_type, batch.batch, batch.num_graphs)
         check_finite(self, terms, batch.row)
-        return terms, self._metrics(batch, decoded, type_logits)
+        return terms, metrics
 
     @torch.no_grad()
-    def _metrics(self, batch: Batch, decoded: DecodedLatent, type_logits: Tensor) -> dict[str, Tensor]:
+    def _metrics(self, batch: Batch, decoded: DecodedLatent) -> dict[str, Tensor]:
         lengths, angles = self.lattice_scaler.parameters_of(decoded.cell, batch.num_atoms)
         true_lengths, true_angles = self.lattice_scaler.parameters_of(
             self.lattice_scaler(batch.lattice, batch.num_atoms), batch.num_atoms
         )
-        right_type = (type_logits.argmax(1) + 1 == batch.atomic_numbers).float()
         return {
             "num_atoms_accuracy": (decoded.num_atoms_logits.argmax(1) == batch.num_atoms).float(),
-            "type_accuracy": mean_over_atoms(right_type, batch.batch, batch.num_graphs),
             "lengths_mard": ((lengths - true_lengths).abs() / true_lengths).mean(1),
             "angles_mae": (angles - true_angles).abs().mean(1),
         }

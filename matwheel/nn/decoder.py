@@ -12,8 +12,8 @@ class DecoderOutput(NamedTuple):
 
     Attributes:
         vectors: [N, 3], Cartesian, turning with the lattice; the unit is the caller's.
-        type_logits: [N, 100], column a is atomic number a + 1.
+        type_logits: [N, 100], column a is atomic number a + 1; None if the types are given and stay.
     """
 
     vectors: Tensor
-    type_logits: Tensor
+    type_logits: Tensor | None

@@ -199,6 +199,8 @@ class PaiNNDecoder(nn.Module):
         num_radial: Functions of the radial basis.
         cutoff: A, largest distance of atoms that see each other.
         max_neighbours: Nearest neighbours per atom, with ties of the last one.
+        predict_types: Whether types are noisy and denoised with the positions, as in CDVAE. If not, the decoder is
+            given the right ones in training, and in sampling those of the composition: it only places them.
     """
 
     def __init__(
@@ -209,10 +211,12 @@ class PaiNNDecoder(nn.Module):
         num_radial: int = 20,
         cutoff: float = 9.0,
         max_neighbours: int = 20,
+        predict_types: bool = True,
     ) -> None:
         super().__init__()
         self.cutoff = cutoff
         self.max_neighbours = max_neighbours
+        self.predict_types = predict_types
         self.radial_basis = BesselBasis(num_radial, cutoff)
         self.elements = nn.Embedding(MAX_ATOMIC_NUMBER, hidden)
         self.latent_embedding = nn.Linear(latent_dim, hidden)
@@ -221,7 +225,8 @@ class PaiNNDecoder(nn.Module):
         self.vector_gate = nn.Sequential(nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, hidden))
         self.vector_head = nn.Linear(hidden, 1, bias=False)
         self.gain = nn.Linear(latent_dim, 1)
-        self.type_head = nn.Sequential(nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, MAX_ATOMIC_NUMBER))
+        if predict_types:
+            self.type_head = nn.Sequential(nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, MAX_ATOMIC_NUMBER))
 
     @full_precision  # directions all but cancel, see above
     def forward(
@@ -255,4 +260,4 @@ class PaiNNDecoder(nn.Module):
             scalars, vectors = block(scalars, vectors, pairs)
         gated = self.vector_head(vectors * self.vector_gate(scalars)[:, None]).squeeze(2)
         gain = torch.exp(self.gain(latent)).index_select(0, crystal)
-        return DecoderOutput(gain * gated, self.type_head(scalars))
+        return DecoderOutput(gain * gated, self.type_head(scalars) if self.predict_types else None)

@@ -174,6 +174,30 @@ def test_levels_of_both_noises_must_match() -> None:
         toy_vae(coordinate_noise=CoordinateNoise(num_levels=20), type_noise=TypeNoise())
 
 
+def test_a_decoder_that_is_given_types_sees_the_true_ones_and_answers_for_positions_alone() -> None:
+    decoder = ToyDecoder(16 + 8, predict_types=False)
+    model = toy_vae(decoder=decoder)
+    before = {name: value.clone() for name, value in decoder.state_dict().items()}
+    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+    decoder.register_forward_pre_hook(lambda _, inputs: seen.append((inputs[1], inputs[4])))
+    data = ToyData()
+    trainer = quiet_trainer(max_epochs=1)
+    trainer.fit(model, datamodule=data)
+    assert seen
+    known = {tuple(sorted(crystal.atomic_numbers.tolist())) for crystal in data.table}
+    for num_atoms, atomic_numbers in seen:
+        for numbers in torch.split(atomic_numbers, num_atoms.tolist()):
+            assert tuple(sorted(numbers.tolist())) in known
+    logged = trainer.callback_metrics
+    assert "train/coordinate" in logged
+    assert not {name for name in logged if "type" in name}
+    assert float(logged["val/loss"]) == pytest.approx(10 * float(logged["val/coordinate"]))
+    for name, value in decoder.state_dict().items():
+        assert not torch.equal(value, before[name]), f"{name} did not train: processes would wait for it"
+    with pytest.raises(ValueError, match="does not predict types"):
+        toy_vae(decoder=decoder, type_noise=TypeNoise())
+
+
 def test_checkpoints_load_without_running_code(tmp_path) -> None:
     model = toy_vae()
     trainer = quiet_trainer(max_epochs=2)

@@ -14,7 +14,7 @@ from torch_geometric.data import Batch
 from matwheel.data.conditions import ConditionDataModule
 from matwheel.data.crystal import CrystalTable
 from matwheel.diffusion.latent import LatentDiffusion
-from matwheel.diffusion.samplers import AnnealedLangevin, DenoisingSampler
+from matwheel.diffusion.samplers import AnnealedLangevin, DenoisingSampler, Sampler
 from matwheel.metrics.validity import composition_validity
 from matwheel.models.diffusion_prior import DiffusionPrior
 from matwheel.models.kernel_prior import KernelPrior
@@ -24,7 +24,7 @@ from matwheel.models.unpack import Provenance
 from matwheel.nn.condition import ConditionEmbedding
 from matwheel.nn.prior_network import PriorNetwork
 from matwheel.seeded import atom_seeds
-from tests.models.toys import ToyData, quiet_trainer, toy_crystals, toy_vae
+from tests.models.toys import ToyData, ToyDecoder, quiet_trainer, toy_crystals, toy_vae
 
 KINDS = {"dielectric": "log", "system": "class"}
 WHERE = Provenance(checkpoint="abc123", round=2)
@@ -240,6 +240,18 @@ def test_crystals_without_conditions() -> None:
     assert set(origins[3]) == {"dielectric", "system"}
     with pytest.raises(ValueError, match="is missing"):
         toy_prior().sample(conditions, seeds, index, WHERE)
+
+
+@pytest.mark.parametrize("sampler", [DenoisingSampler(num_steps=4), AnnealedLangevin(4, 2)])
+def test_types_that_are_given_stay(sampler: Sampler) -> None:
+    prior = toy_prior(sampler=sampler).eval()
+    prior.vae.decoder = ToyDecoder(16 + 8, predict_types=False)
+    conditions, seeds, index = requests(6)
+    table = prior.sample(conditions, seeds, index, WHERE)
+    with torch.no_grad():
+        encoded = prior.vae.condition_embedding.encode(conditions)
+        cells, _ = prior._cells(prior.draw_latents(conditions, seeds), encoded, seeds)
+    assert np.concatenate([crystal.atomic_numbers for crystal in table]).tolist() == cells.types().tolist()
 
 
 def test_oversampling_brings_the_property_closer() -> None:

@@ -52,10 +52,11 @@ class ToyEncoder(nn.Module):
 class ToyDecoder(nn.Module):
     """One perceptron for every atom by itself: knows the cell, where in it the atom is, and of which type."""
 
-    def __init__(self, latent_dim: int) -> None:
+    def __init__(self, latent_dim: int, predict_types: bool = True) -> None:
         super().__init__()
+        self.predict_types = predict_types
         self.embedding = nn.Embedding(101, 16)
-        self.net = mlp(latent_dim + 16 + 12 + 9, 128, 2, 103)
+        self.net = mlp(latent_dim + 16 + 12 + 9, 128, 2, 103 if predict_types else 3)
 
     def forward(
         self, latent: Tensor, num_atoms: Tensor, lattice: Tensor, frac_coords: Tensor, atomic_numbers: Tensor
@@ -63,7 +64,7 @@ class ToyDecoder(nn.Module):
         phase = 2 * torch.pi * torch.cat([frac_coords, 2 * frac_coords], 1)
         per_crystal = torch.cat([latent, lattice.flatten(1) / 5], 1).repeat_interleave(num_atoms, 0)
         out = self.net(torch.cat([per_crystal, self.embedding(atomic_numbers), phase.sin(), phase.cos()], 1))
-        return SimpleNamespace(vectors=out[:, :3], type_logits=out[:, 3:])
+        return SimpleNamespace(vectors=out[:, :3], type_logits=out[:, 3:] if self.predict_types else None)
 
 
 def toy_vae(**options: object) -> ConCDVAE:

@@ -42,6 +42,14 @@ def test_shapes_of_the_default_sizes(kind, crystal):
     assert out.type_logits.shape == (5, 100)
 
 
+def test_a_decoder_that_is_given_types_says_nothing_of_them(crystal):
+    network = decoder("painn", predict_types=False)
+    out = decode(network, single(crystal))
+    assert out.vectors.shape == (5, 3)
+    assert out.type_logits is None
+    assert not [name for name, _ in network.named_parameters() if "type" in name]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_depends_on_every_argument(kind, crystal):
     network, table = decoder(kind), single(crystal)
