@@ -216,7 +216,6 @@ class PaiNNDecoder(nn.Module):
         super().__init__()
         self.cutoff = cutoff
         self.max_neighbours = max_neighbours
-        self.predict_types = predict_types
         self.radial_basis = BesselBasis(num_radial, cutoff)
         self.elements = nn.Embedding(MAX_ATOMIC_NUMBER, hidden)
         self.latent_embedding = nn.Linear(latent_dim, hidden)
@@ -225,8 +224,14 @@ class PaiNNDecoder(nn.Module):
         self.vector_gate = nn.Sequential(nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, hidden))
         self.vector_head = nn.Linear(hidden, 1, bias=False)
         self.gain = nn.Linear(latent_dim, 1)
+        self.type_head: nn.Module | None = None
         if predict_types:
             self.type_head = nn.Sequential(nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, MAX_ATOMIC_NUMBER))
+
+    @property
+    def predict_types(self) -> bool:
+        """Whether types are denoised."""
+        return self.type_head is not None
 
     @full_precision  # directions all but cancel, see above
     def forward(
@@ -260,4 +265,4 @@ class PaiNNDecoder(nn.Module):
             scalars, vectors = block(scalars, vectors, pairs)
         gated = self.vector_head(vectors * self.vector_gate(scalars)[:, None]).squeeze(2)
         gain = torch.exp(self.gain(latent)).index_select(0, crystal)
-        return DecoderOutput(gain * gated, self.type_head(scalars) if self.predict_types else None)
+        return DecoderOutput(gain * gated, None if self.type_head is None else self.type_head(scalars))
