@@ -161,10 +161,14 @@ def _judges(options: Namespace, generated: LoadedTable) -> list[Judge]:
     condition = options.condition or _find_condition(generated)
     generated.check_property(condition)
     names = [path.stem if len(options.predictor) == 1 else str(path) for path in options.predictor]
-    return [
-        Judge(name, SavedPredictor.load(model_file(path), options.predictor_config).predict, condition)
-        for name, path in zip(names, options.predictor, strict=True)
-    ]
+    saved = [SavedPredictor.load(model_file(path), options.predictor_config) for path in options.predictor]
+    for path, judge in zip(options.predictor, saved, strict=True):
+        if not options.condition and judge.target not in (None, condition.removeprefix(_CONDITION_PREFIX)):
+            raise ValueError(
+                f"{path} predicts {judge.target}, and the crystals were asked for by {condition}: give a predictor of "
+                "that property, or name the column to compare with as --condition"
+            )
+    return [Judge(name, judge.predict, condition) for name, judge in zip(names, saved, strict=True)]
 
 
 def _find_condition(generated: LoadedTable) -> str:

@@ -156,6 +156,11 @@ def test_conditions_are_judged_by_a_predictor(
     error = (table["predicted (best)"] - table["condition_poly_total"]).abs().mean()
     assert by_name["condition MAE (best)"]["value"] == pytest.approx(error)
     assert by_name["condition MAE (best)"]["total"] == 7
+    text = files["generated"].read_text()
+    (files["folder"] / "asked.extxyz").write_text(text.replace("condition_poly_total", "condition_gap"))
+    asked = {**files, "generated": files["folder"] / "asked.extxyz"}
+    message = "predicts poly_total, and the crystals were asked for by condition_gap"
+    _expect_error(asked, ["--predictor", str(checkpoint)], message, capsys)
     moved_checkpoint = files["folder"] / "elsewhere" / "deep" / "best.ckpt"
     moved_checkpoint.parent.mkdir(parents=True)
     moved_checkpoint.write_bytes(checkpoint.read_bytes())

@@ -14,6 +14,7 @@ from matwheel.checkpoint_file import read_checkpoint
 from matwheel.export import main as export
 from matwheel.files import VALIDATION_PREDICTIONS
 from matwheel.fit import main as fit
+from matwheel.models.predictor import PropertyPredictor
 from matwheel.models.trained import WEIGHTS
 from matwheel.predict import main as predict
 from tests.data.samples import CAESIUM_CHLORIDE, ROCK_SALT, cif
@@ -215,8 +216,10 @@ def test_intervals_are_calibrated_on_validation_rows(
     tables[1].unlink()
     assert "low" not in columns(models[0], crystals, "--model", models[1])
     assert "no interval: 1 of 2 models have no validation_predictions.csv beside them" in caplog.text
-    with pytest.raises(SystemExit):
-        predicted(tmp_path / "p.csv", models[0], crystals, "--interval", "0.99")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PropertyPredictor, "forward", lambda *_: pytest.fail("predicted first"))
+        with pytest.raises(SystemExit):
+            predicted(tmp_path / "p.csv", models[0], crystals, "--interval", "0.99")
     shutil.copy(models[0], models[0].with_name("another.ckpt"))  # the table may be about either
     assert "low" not in columns(models[0], crystals)
     models[0].with_name("another.ckpt").unlink()

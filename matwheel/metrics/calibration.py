@@ -22,7 +22,7 @@ class Calibration:
 
     The score of a validation row is the error of the mean prediction divided by the error to expect: the standard
     deviation of the members plus a constant, or 1 for a single model. Both are taken on the scale the models learn
-    on (the logarithm as a rule), so that intervals are wider above than below and do not reach impossible values.
+    on (the logarithm as a rule), so that intervals are wider above than below and stay within what it can stand for.
     An interval of coverage c is the expected error times the ceil((n + 1) c)-th smallest of n scores, on both
     sides. It then holds the true value of a crystal drawn like the validation rows with a probability of at least
     c, whatever the model (Lei et al., J. Am. Stat. Assoc. 113, 1094, 2018; Papadopoulos et al., ECML 2002). That is
@@ -69,14 +69,22 @@ class Calibration:
         )
         return low, high
 
-    def _factor(self, coverage: float) -> float:
-        n, rank = len(self.scores), _rank(len(self.scores), coverage)
-        if rank > n:
+    def check(self, coverage: float) -> None:
+        """See that there are enough validation rows for a coverage.
+
+        Raises:
+            ValueError: If there are not.
+        """
+        n = len(self.scores)
+        if not can_calibrate(n, coverage):
             raise ValueError(
                 f"an interval of {coverage:g} cannot be calibrated on {n} validation rows: ask for one above 0 and at "
                 f"most {math.floor(1000 * n / (n + 1)) / 1000:g}"
             )
-        return float(self.scores[rank - 1])
+
+    def _factor(self, coverage: float) -> float:
+        self.check(coverage)
+        return float(self.scores[_rank(len(self.scores), coverage) - 1])
 
 
 def can_calibrate(n: int, coverage: float) -> bool:

@@ -28,9 +28,10 @@ def prediction_errors(target: FloatArray, predicted: FloatArray) -> Errors:
     if not len(target):
         return Errors(np.nan, np.nan, np.nan)
     residual = predicted - target
+    varies = np.ptp(target) > 0  # the mean of equal numbers may differ from them by rounding
     spread = float(((target - target.mean()) ** 2).sum())
     return Errors(
         mae=float(np.abs(residual).mean()),
         rmse=float(np.sqrt((residual**2).mean())),
-        r2=1 - float((residual**2).sum()) / spread if spread > 0 else float("nan"),
+        r2=1 - float((residual**2).sum()) / spread if varies and spread > 0 else float("nan"),
     )

@@ -125,14 +125,17 @@ class _Evaluator:
         self.histograms: dict[str, dict[str, dict[int, int]]] = {}
 
     def run(self, reference_fingerprints: Fingerprints, judges: Sequence[Judge]) -> Evaluation:
+        potential = self.settings.potential
+        # First, as it can fail: with too few crystals in the reference, hours of other checks would be lost.
+        usual = None if potential is None else UsualEnergies.of(self.reference, potential, self.pool)
         sane, valid = self._validity()
         self._coverage(reference_fingerprints)
         self._distributions(valid)
         self._sameness(sane, valid)
         for check in self.settings.checks:
             self._check(check, sane)
-        if self.settings.potential is not None:
-            self._stability(self.settings.potential, sane)
+        if potential is not None and usual is not None:
+            self._stability(potential, usual, sane)
         for judge in judges:
             self._conditions(judge, sane)
         return Evaluation(self._structures(), tuple(self.figures), self.failures, self.histograms)
@@ -233,9 +236,8 @@ class _Evaluator:
         if check.is_class:
             self._note_histogram(check.column, values.astype(np.int64), expected.astype(np.int64))
 
-    def _stability(self, potential: Potential, sane: BoolArray) -> None:
+    def _stability(self, potential: Potential, usual: UsualEnergies, sane: BoolArray) -> None:
         """Energies as made and after relaxation against those of the reference, which is taken for real."""
-        usual = UsualEnergies.of(self.reference, potential, self.pool)
         self._note_failures("energy of the reference", usual.failures)
         rows = np.flatnonzero(sane)
         self._excess("energy excess", self.table.take(rows), rows, usual, potential)

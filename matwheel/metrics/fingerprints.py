@@ -20,7 +20,7 @@ from matwheel.data.graphs import default_cache_dir
 from matwheel.data.unpacking import check_archive
 from matwheel.files import WriteError, replaced_when_complete
 from matwheel.metrics.composition import composition_fingerprints
-from matwheel.metrics.pool import OF_THE_MACHINE, Pool
+from matwheel.metrics.pool import Pool, of_the_machine
 from matwheel.metrics.validity import structure_validity
 
 log = logging.getLogger(__name__)
@@ -106,7 +106,7 @@ class Fingerprints:
             except Exception as error:  # damaged files fail in many ways: each means unreadable
                 log.warning("%s cannot be read (%s): the fingerprints are computed again", path, error)
         made = cls.of(table, pool, label)
-        if not set(made.failures) & set(OF_THE_MACHINE):
+        if not any(map(of_the_machine, made.failures)):
             try:
                 made._save(path)
             except WriteError as error:  # what needs them can go on

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from statistics import fmean
 
 import numpy as np
@@ -12,6 +13,7 @@ from scipy import stats
 Errors = Mapping[str, Mapping[int, float]]
 """Test errors of a model by split, then by seed."""
 _RESAMPLES = 10_000
+_ROUNDING = 1e-12  # of an error, relative
 _FEWEST = 3  # splits from which a bootstrap interval says anything
 
 
@@ -70,7 +72,7 @@ def paired(errors: Sequence[float], reference: Sequence[float], overlap: float |
         mean=float(differences.mean()),
         low=low,
         high=high,
-        p=_p_value(differences, overlap),
+        p=_p_value(differences, overlap, _ROUNDING * max(map(abs, [*errors, *reference]))),
         wins=int((differences < 0).sum()),
         n=len(differences),
     )
@@ -79,8 +81,8 @@ def paired(errors: Sequence[float], reference: Sequence[float], overlap: float |
 def paired_by_split(errors: Errors, reference: Errors, overlap: float | None) -> tuple[list[str], Paired] | None:
     """Compare two models on the splits that both have; seeds of a split count as one, the mean of those that both have.
 
-    Seeds of a split share its test rows and are no independent evidence. A seed that one model lacks says nothing of
-    the difference.
+    Seeds of a split share its test rows and are no independent evidence. A seed that one model lacks, or whose error is
+    not finite, says nothing of the difference.
 
     Args:
         errors: Errors of the model.
@@ -90,7 +92,15 @@ def paired_by_split(errors: Errors, reference: Errors, overlap: float | None) ->
     Returns:
         Names of the splits and the differences on them; None where the models share no split and seed.
     """
-    shared = {split: errors[split].keys() & reference[split].keys() for split in errors if split in reference}
+    shared = {
+        split: [
+            seed
+            for seed in sorted(errors[split].keys() & reference[split].keys())
+            if isfinite(errors[split][seed]) and isfinite(reference[split][seed])
+        ]
+        for split in errors
+        if split in reference
+    }
     splits = [split for split, seeds in shared.items() if seeds]
     if not splits:
         return None
@@ -108,10 +118,10 @@ def _interval(differences: np.ndarray, seed: int) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _p_value(differences: np.ndarray, overlap: float | None) -> float:
-    """Two-sided p-value of the corrected resampled t-test."""
+def _p_value(differences: np.ndarray, overlap: float | None, rounding: float) -> float:
+    """Two-sided p-value of the corrected resampled t-test; nan if differences vary by no more than rounding."""
     n = len(differences)
-    if overlap is None or n < 2 or np.ptp(differences) == 0:
+    if overlap is None or n < 2 or np.ptp(differences) <= rounding:
         return float("nan")
     t = differences.mean() / np.sqrt((1 / n + overlap) * differences.var(ddof=1))
     return float(2 * stats.t.sf(abs(t), df=n - 1))

@@ -18,8 +18,7 @@ from matwheel.progress import progress_bar
 
 TIME_OUT = "time-out"
 CRASH = "crash"
-OF_THE_MACHINE = (TIME_OUT, CRASH)
-"""Failures that may not be the crystal's fault: slow processors, too little memory. They are worth another try."""
+_MACHINE = "machine: "
 # A server that has these loaded makes new workers in milliseconds: a time-out then costs no more than itself.
 _HEAVY_IMPORTS = [
     "matminer.featurizers.site.fingerprint",
@@ -41,11 +40,20 @@ class Outcome(Generic[R]):
 
     Attributes:
         value: The answer; None where there is none.
-        failure: Why there is none: `time-out`, `crash` or the error; empty where there is an answer.
+        failure: Why there is none: `time-out`, `crash` or the error, after `machine: ` where this is not the item's;
+            empty where there is an answer.
     """
 
     value: R | None
     failure: str = ""
+
+
+def of_the_machine(failure: str) -> bool:
+    """Whether a failure may not be the crystal's fault: slow processors, no memory, a full disk, a missing package.
+
+    They are worth another try.
+    """
+    return failure in (TIME_OUT, CRASH) or failure.startswith(_MACHINE)
 
 
 @dataclass(frozen=True)
@@ -107,8 +115,9 @@ class Pool:
                         outcomes[item] = outcome
                         bar.update(sizes[item])
                     if worker.ready and worker.item is None and waiting:
-                        item = waiting.popleft()
-                        worker.give(item, items[item], self.timeout * sizes[item])
+                        item = waiting[0]
+                        if worker.give(item, items[item], self.timeout * sizes[item]):
+                            waiting.popleft()
             bar.close()
         finally:
             for worker in workers:
@@ -135,11 +144,16 @@ class _Worker:
         self.process.start()
         other_end.close()  # else the end of the process could not be noticed
 
-    def give(self, item: int, content: Any, timeout: float) -> None:
-        """Send an item."""
+    def give(self, item: int, content: Any, timeout: float) -> bool:
+        """Send an item; whether it was sent: a process may have died since its last answer."""
+        try:
+            self.pipe.send(content)
+        except ConnectionError:
+            self._replace()
+            return False
         self.item = item
         self.deadline = time.monotonic() + timeout
-        self.pipe.send(content)
+        return True
 
     def collect(self) -> Outcome[Any] | None:
         """The outcome of the item at hand, None as long as there is none."""
@@ -189,5 +203,6 @@ def _work(function: Callable[[Any], Any], pipe: Connection) -> None:
         try:
             outcome = Outcome(function(item))
         except Exception as error:  # any failure on one structure is a result of the evaluation, not its end
-            outcome = Outcome(None, f"{type(error).__name__}: {error}"[:_MAX_MESSAGE])
+            whose = _MACHINE if isinstance(error, MemoryError | OSError | ImportError) else ""
+            outcome = Outcome(None, f"{whose}{type(error).__name__}: {error}"[:_MAX_MESSAGE])
         pipe.send(outcome)

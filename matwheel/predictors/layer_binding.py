@@ -95,5 +95,10 @@ def _stack(crystal: Crystal, slab: Slab, gap: float, shift: tuple[float, float])
     spanning = np.delete(crystal.lattice, slab.axis, axis=0)
     lattice[slab.axis] = (slab.thickness + gap) * slab.normal + np.array(shift) @ spanning
     positions = crystal.frac_coords @ crystal.lattice
+    # Atoms of a layer that crosses the boundary of its cell are taken back by whole cells, which may be sheared: along
+    # the normal alone, they would come to lie beside their neighbours.
+    above = slab.height - positions @ slab.normal
+    cells_away = np.round((above - above.min()) / (slab.thickness + slab.gap))
+    positions += np.outer(cells_away, crystal.lattice[slab.axis])
     positions += np.outer(slab.height - positions @ slab.normal, slab.normal)
     return Crystal(crystal.id, lattice, wrap(positions @ np.linalg.inv(lattice)), crystal.atomic_numbers)

@@ -70,13 +70,15 @@ class PredictorEnsemble:
         Raises:
             ValueError: If there are too few validation rows for the interval.
         """
+        calibration = self._calibration() if interval is not None else None
+        if interval is not None and calibration is not None:
+            calibration.check(interval)  # before hours of features
         table = crystals.table
         reduced = niggli_reduce(table) if any(member.reduce_cells for member in self.members) else table
         values = np.stack([m.fitted(reduced if m.reduce_cells else table) for m in self.members])
         frame = pd.DataFrame({"id": table.ids, "prediction": values.mean(axis=0)})
         if len(self.members) > 1:
             frame["spread"] = values.std(axis=0, ddof=1)
-        calibration = self._calibration() if interval is not None else None
         if interval is not None and calibration is not None:
             frame["low"], frame["high"] = calibration.interval(values, interval)
         if self.target in table.properties:

@@ -15,20 +15,20 @@ import numpy as np
 from matwheel.data.crystal import Crystal, CrystalTable, FloatArray
 from matwheel.data.graphs import default_cache_dir
 from matwheel.data.unpacking import check_archive
-from matwheel.files import replaced_when_complete
-from matwheel.metrics.pool import OF_THE_MACHINE, Pool
+from matwheel.files import WriteError, replaced_when_complete
+from matwheel.metrics.pool import Pool, of_the_machine
 from matwheel.predictors.features import Features
 
 log = logging.getLogger(__name__)
 
-_FORMAT_VERSION = 1
+_FORMAT_VERSION = 2
 
 
 class StoredFeatures(Features):
     """Features that are computed once per crystal, whatever table it is in.
 
-    A crystal that they cannot be computed for has NaN, and so has one that takes longer than a minute or ends its
-    process; those two are tried again the next time.
+    A crystal that they cannot be computed for has NaN, and so has one that takes longer than a minute, ends its process
+    or lacks memory, disk or a package; those are tried again the next time.
 
     Attributes:
         packages: The packages whose versions decide the values.
@@ -57,7 +57,7 @@ class StoredFeatures(Features):
             failures = [one.failure for one in outcomes.values() if one.value is None]
             if failures:
                 log.warning("%d crystals have no features %s, such as: %s", len(failures), kind, failures[0])
-            store.add(values, {key for key, one in outcomes.items() if one.failure not in OF_THE_MACHINE})
+            store.add(values, {key for key, one in outcomes.items() if not of_the_machine(one.failure)})
         return np.array([store[key] for key in keys]).reshape(len(table), len(self.names))
 
     def _folder(self) -> Path:
@@ -93,8 +93,12 @@ class _Store:
         if not keys:
             return
         name = hashlib.sha256("".join(keys).encode()).hexdigest()[:16]
-        with replaced_when_complete(self._folder / f"{name}.npz") as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, keys=np.array(keys), values=np.stack([values[key] for key in keys]))
+        path = self._folder / f"{name}.npz"
+        try:
+            with replaced_when_complete(path) as temporary, temporary.open("wb") as file:
+                np.savez_compressed(file, keys=np.array(keys), values=np.stack([values[key] for key in keys]))
+        except WriteError as error:  # what needs them can go on
+            log.warning("%s: these features are not kept (the variable MATWHEEL_CACHE names the folder)", error)
 
     def _read(self) -> None:
         """Take what is new on disk."""

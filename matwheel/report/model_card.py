@@ -43,8 +43,9 @@ python -m matwheel.predict {folder} new_crystals.extxyz --out predictions.csv
 python -c "from matwheel import api; print(api.predict('{folder}', 'new_crystals.extxyz'))"
 """
 _LOAD_GENERATOR = """\
-python -m matwheel.sample {folder} --values 10 --n 8 --out samples
-python -c "from matwheel import api; print(api.sample('{folder}', values=[10.0], n=8, seed=0))"
+# Put {wanted} in place of 10
+python -m matwheel.sample {folder} --values {shell} --n 8 --out samples
+python -c "from matwheel import api; print(api.sample('{folder}', values=[{value}], n=8, seed=0))"
 """
 
 
@@ -114,13 +115,20 @@ def _card(
         "rows": _rows(config.path.parent / "split.json"),
         "matwheel": __version__,
     }
+    one_each = f"[{', '.join('10' for _ in names)}]"  # of several conditions
+    command = load.format(
+        folder=folder.name,
+        value=one_each if len(names) > 1 else "10",
+        shell=f"'{one_each}'" if len(names) > 1 else "10",
+        wanted=f"the {' and '.join(names)} that you want",
+    )
     return "\n".join(
         [
             f"# {names[0]}: {kind}\n",
             *(f"- {name}: {value}" for name, value in facts.items()),
             f"\n## Intended use\n\n{use.format(target=' and '.join(names))}",
             f"## Figures\n\n{figures}\n",
-            f"## How to load it\n\n```\n{load.format(folder=folder.name)}```\n",
+            f"## How to load it\n\n```\n{command}```\n",
             note,
             f"## Licence\n\n{_licence(dataset)}\n",
         ]

@@ -93,3 +93,16 @@ def test_models_are_compared_by_what_both_have() -> None:
     found = paired_by_split(errors, reference, overlap=0.25)
     assert found == (["a", "b", "d"], paired([2.0, 5.0, 4.0], [1.5, 4.0, 7.0], overlap=0.25))
     assert paired_by_split({"c": {2: 1.0}}, reference, None) is None
+
+
+def test_differences_that_vary_by_rounding_alone_have_no_p_value() -> None:
+    assert math.isnan(paired([0.3, 0.5, 0.7, 1.1], [0.2, 0.4, 0.6, 1.0], 0.2).p)
+
+
+def test_errors_that_are_not_finite_are_left_out() -> None:
+    ours = {"a": {0: math.nan, 1: 2.0}, "b": {0: 3.0}, "c": {0: math.inf}}
+    theirs = {"a": {0: 1.0, 1: 1.0}, "b": {0: 1.0}, "c": {0: 1.0}}
+    found = paired_by_split(ours, theirs, None)
+    assert found is not None
+    assert found[0] == ["a", "b"]
+    assert found[1].differences == (1.0, 2.0)

@@ -2,7 +2,8 @@ import os
 
 import pytest
 
-from matwheel.metrics.pool import CRASH, TIME_OUT, Pool
+from matwheel.metrics import pool
+from matwheel.metrics.pool import CRASH, TIME_OUT, Pool, of_the_machine
 from tests.metrics.crystals import misbehave
 
 
@@ -37,6 +38,25 @@ def test_processes_that_cannot_start_are_no_endless_loop() -> None:
         Pool(processes=1).map(_Unreadable(), ["a"])
 
 
+def test_a_worker_that_dies_after_its_answer_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    give = pool._Worker.give
+
+    def late(worker: pool._Worker, item: int, content: float, timeout: float) -> bool:
+        if item:
+            worker.process.join(5)
+        return give(worker, item, content, timeout)
+
+    monkeypatch.setattr(pool._Worker, "give", late)
+    outcomes = Pool(processes=1).map(_answer_and_die, [0.0, 1.0, 2.0])
+    assert [(outcome.value, outcome.failure) for outcome in outcomes] == [(0.0, ""), (1.0, ""), (2.0, "")]
+
+
+def test_failures_of_the_machine_are_told_from_those_of_an_item() -> None:
+    failures = [outcome.failure for outcome in Pool(processes=1, timeout=3.0).map(_fail, ["disk", "memory", "item"])]
+    assert failures == ["machine: OSError: full", "machine: MemoryError: ", "ValueError: as told"]
+    assert list(map(of_the_machine, [*failures, TIME_OUT, CRASH, ""])) == [True, True, False, True, True, False]
+
+
 @pytest.mark.parametrize("options", [{"processes": -1}, {"timeout": 0}, {"timeout": float("nan")}])
 def test_absurd_settings_are_refused(options: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="must be"):
@@ -48,6 +68,17 @@ def _process(seconds: float) -> int:
 
     time.sleep(seconds)
     return os.getpid()
+
+
+def _answer_and_die(value: float) -> float:
+    import threading
+
+    threading.Timer(0.2, os._exit, [1]).start()
+    return value
+
+
+def _fail(how: str) -> None:
+    raise {"disk": OSError("full"), "memory": MemoryError(), "item": ValueError("as told")}[how]
 
 
 def _nap(seconds: float) -> float:

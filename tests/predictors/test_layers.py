@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from matwheel.data.crystal import Crystal, CrystalTable
-from matwheel.predictors.layers import Layer
+from matwheel.predictors.layer_binding import _stack
+from matwheel.predictors.layers import Layer, find_slab
 from tests.metrics.crystals import doubled, moved, table_of
 from tests.predictors.layers import A, graphene
 
@@ -56,3 +57,18 @@ def test_it_depends_neither_on_the_cell_nor_on_the_vacuum(seed: int) -> None:
 
 def test_no_crystal() -> None:
     assert Layer().compute(CrystalTable.from_crystals([graphene()]).take([])).shape == (0, 23)
+
+
+def test_layers_are_stacked_the_same_wherever_they_lie_in_a_sheared_cell() -> None:
+    """A layer that crosses the boundary of its cell must not be torn along the layer."""
+    lattice = np.array([[3.18, 0, 0], [-1.59, 2.754, 0], [1.2, 0.7, 12.0]])
+    heights = np.array([[1 / 3, 2 / 3, 0.0], [2 / 3, 1 / 3, 1.56], [2 / 3, 1 / 3, -1.56]])
+    positions = heights[:, :2] @ lattice[:2] + np.outer(heights[:, 2], [0, 0, 1.0])
+
+    def bonds(height: float) -> np.ndarray:
+        inside = (positions + np.array([0, 0, height])) @ np.linalg.inv(lattice) % 1
+        crystal = Crystal("MoS2", lattice, inside, np.array([42, 16, 16]))
+        stacked = _stack(crystal, find_slab(crystal), 6.0, (0.0, 0.0)).to_structure()
+        return stacked.distance_matrix[np.triu_indices(3, 1)]
+
+    np.testing.assert_allclose(bonds(0.0), bonds(6.0), atol=1e-8)

@@ -35,6 +35,8 @@ class Atoms(StoredFeatures):
             raise ValueError("helium")
         if 10 in crystal.atomic_numbers:
             time.sleep(30)
+        if 36 in crystal.atomic_numbers:
+            raise OSError("no space left")
         if 18 in crystal.atomic_numbers:
             os._exit(1)
         return self.factor * np.array([crystal.num_atoms, crystal.atomic_numbers.sum()], dtype=np.float64)
@@ -108,3 +110,21 @@ def test_a_damaged_file_costs_its_features_only(tmp_path: Path, caplog: pytest.L
     _as_another_process()
     np.testing.assert_array_equal(kind.compute(table), [[2, 28], [2, 28]])
     assert "these features are computed again" in caplog.text
+
+
+def test_a_full_disk_is_no_fault_of_the_crystal(tmp_path: Path) -> None:
+    log = tmp_path / "calls"
+    kind, table = Atoms(log=str(log)), table_of(rock_salt(36, 36), rock_salt())
+    for expected in (2, 3):
+        _as_another_process()
+        np.testing.assert_array_equal(np.isnan(kind.compute(table)).any(1), [True, False])
+        assert _calls(log) == expected
+
+
+def test_features_that_cannot_be_kept_are_used_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("MATWHEEL_CACHE", str(tmp_path / "file"))
+    np.testing.assert_array_equal(Atoms().compute(table_of(rock_salt())), [[2, 28]])
+    assert "these features are not kept" in caplog.text

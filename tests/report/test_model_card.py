@@ -4,12 +4,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from matwheel.models.latent_prior import LatentPrior
 from matwheel.models.predictor import PropertyPredictor
 from matwheel.models.run_config import RunConfig
 from matwheel.models.trained import TrainedModel
+from matwheel.nn.condition import ConditionEmbedding
 from matwheel.report.model_card import card_of_model
 from matwheel.shipped_configs import configs_folder
 
@@ -67,3 +69,13 @@ def test_data_and_split_of_ones_own_without_figures(run: Path) -> None:
     ):
         assert phrase in card
     assert "/home/me" not in card
+
+
+def test_commands_of_a_generator_give_a_value_for_each_condition(run: Path) -> None:
+    generator = trained(run, LatentPrior, {})
+    generator.model.vae.condition_embedding = ConditionEmbedding({"gap": "log", "density": "log"})
+    generator.model.vae.condition_embedding.fit(["gap", "density"], torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
+    card = card_of_model(generator, Path("mine"))
+    assert "# Put the gap and density that you want in place of 10" in card
+    assert "python -m matwheel.sample mine --values '[10, 10]' --n 8" in card
+    assert "values=[[10, 10]], n=8" in card
