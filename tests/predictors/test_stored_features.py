@@ -79,10 +79,11 @@ def test_settings_have_features_of_their_own() -> None:
     assert Atoms(3.0).compute(table)[0, 0] == 6
 
 
-def test_a_worker_that_died_is_no_fault_of_the_crystal(tmp_path: Path) -> None:
-    """It may have been out of memory."""
+@pytest.mark.parametrize("number", [18, 36], ids=["a worker that died", "a full disk"])
+def test_what_is_no_fault_of_the_crystal_is_tried_again(tmp_path: Path, number: int) -> None:
+    """A worker may have been out of memory."""
     log = tmp_path / "calls"
-    kind, table = Atoms(log=str(log)), table_of(rock_salt(18, 18), rock_salt())
+    kind, table = Atoms(log=str(log)), table_of(rock_salt(number, number), rock_salt())
     for expected in (2, 3):
         _as_another_process()
         np.testing.assert_array_equal(np.isnan(kind.compute(table)).any(1), [True, False])
@@ -110,15 +111,6 @@ def test_a_damaged_file_costs_its_features_only(tmp_path: Path, caplog: pytest.L
     _as_another_process()
     np.testing.assert_array_equal(kind.compute(table), [[2, 28], [2, 28]])
     assert "these features are computed again" in caplog.text
-
-
-def test_a_full_disk_is_no_fault_of_the_crystal(tmp_path: Path) -> None:
-    log = tmp_path / "calls"
-    kind, table = Atoms(log=str(log)), table_of(rock_salt(36, 36), rock_salt())
-    for expected in (2, 3):
-        _as_another_process()
-        np.testing.assert_array_equal(np.isnan(kind.compute(table)).any(1), [True, False])
-        assert _calls(log) == expected
 
 
 def test_features_that_cannot_be_kept_are_used_all_the_same(
