@@ -75,17 +75,21 @@ def convex_weights(predicted: FloatArray, target: FloatArray, seed: int) -> Floa
         [k].
     """
     rng, n = np.random.default_rng(seed), len(target)
-    samples = (rng.integers(n, size=n) for _ in range(_RESAMPLES))
-    weights: FloatArray = np.mean([_best_weights(predicted[:, rows], target[rows]) for rows in samples], axis=0)
+    samples = (np.bincount(rng.integers(n, size=n), minlength=n).astype(float) for _ in range(_RESAMPLES))
+    weights: FloatArray = np.mean([_best_weights(predicted, target, times) for times in samples], axis=0)
     return weights
 
 
-def _best_weights(predicted: FloatArray, target: FloatArray) -> FloatArray:
-    """Minimise the sum of errors e over weights w and e, where -e <= w p - t <= e."""
-    k, n = predicted.shape
-    cost = np.concatenate([np.zeros(k), np.ones(n)])
-    bounds_of_errors = np.block([[predicted.T, -np.eye(n)], [-predicted.T, -np.eye(n)]])
-    is_sum = np.concatenate([np.ones(k), np.zeros(n)])[None]
-    found = linprog(cost, bounds_of_errors, np.concatenate([target, -target]), is_sum, [1.0])
-    weights: FloatArray = found.x[:k]
+def _best_weights(predicted: FloatArray, target: FloatArray, times: FloatArray) -> FloatArray:
+    """Minimise the sum of absolute errors, where each row counts a number of times, over weights w.
+
+    It is solved as its dual, which has k constraints instead of 2 n: maximise y t + z, where |y| <= times and
+    p y + z <= 0. The weights are the multipliers of the latter.
+    """
+    drawn = times > 0
+    predicted, target, times = predicted[:, drawn], target[drawn], times[drawn]
+    constraints = np.concatenate([predicted, np.ones((len(predicted), 1))], axis=1)
+    bounds = [*zip(-times, times, strict=True), (None, None)]
+    found = linprog(-np.append(target, 1.0), constraints, np.zeros(len(predicted)), bounds=bounds)
+    weights: FloatArray = -found.ineqlin.marginals
     return weights

@@ -12,6 +12,9 @@ from matwheel.report.figures.learning_curve import learning_curve
 from matwheel.report.numbers import signed
 from matwheel.report.picture import Picture
 
+_Point = tuple[float, Comparison]
+"""A value on the axis of a learning curve and what was measured there."""
+
 
 def forest_picture(comparison: Comparison) -> Picture | None:
     """All paired differences of a setting; None if there are none."""
@@ -39,12 +42,12 @@ def curve_pictures(comparisons: Sequence[Comparison]) -> list[Picture]:
     """A learning curve for each numeric axis with several values, and for each combination of the other settings."""
     pictures = []
     for axis in dict.fromkeys(name for comparison in comparisons for name, _ in comparison.setting.axes):
-        families: dict[tuple[object, ...], list[tuple[float, Comparison]]] = {}
+        families: dict[tuple[object, ...], list[_Point]] = {}
         for comparison in comparisons:
             value = _number(dict(comparison.setting.axes).get(axis, ""))
             if value is not None:
                 families.setdefault(_family(comparison.setting, axis), []).append((value, comparison))
-        for family in families.values():
+        for family in (one for either in families.values() for one in _split_by_scenario(either)):
             if len({value for value, _ in family}) > 1:
                 pictures.append(_curve(axis, family))
     return pictures
@@ -69,7 +72,7 @@ def _forest(title: str, rows: Sequence[ForestRow], unit: str) -> Picture:
     )
 
 
-def _curve(axis: str, family: Sequence[tuple[float, Comparison]]) -> Picture:
+def _curve(axis: str, family: Sequence[_Point]) -> Picture:
     curves: dict[str, dict[float, list[float]]] = {}
     for value, comparison in family:
         for arm in comparison.arms:
@@ -78,8 +81,10 @@ def _curve(axis: str, family: Sequence[tuple[float, Comparison]]) -> Picture:
                 curves.setdefault(_role(comparison, arm), {}).setdefault(value, []).extend(errors)
     arrays = {name: {x: np.array(errors) for x, errors in curve.items()} for name, curve in curves.items()}
     setting = family[0][1].setting
-    others = ", ".join(f"{name} {value}" for name, value in setting.axes if name != axis)
-    title = f"{setting.dataset}, {setting.target}, {setting.predictor}{f', {others}' if others else ''}"
+    others = [f"{name} {value}" for name, value in setting.axes if name != axis]
+    scenarios = {comparison.setting.scenario for _, comparison in family}
+    known = [setting.dataset, setting.target, *(scenarios if len(scenarios) == 1 else ()), setting.predictor]
+    title = ", ".join([*known, *others])
     alt = f"Test MAE over {axis} for {title}: " + "; ".join(
         f"{name}: " + ", ".join(f"{x:g}: {errors.mean():.4g}" for x, errors in sorted(curve.items()))
         for name, curve in arrays.items()
@@ -89,9 +94,18 @@ def _curve(axis: str, family: Sequence[tuple[float, Comparison]]) -> Picture:
 
 
 def _family(setting: Setting, axis: str) -> tuple[object, ...]:
-    """All but the axis; nor does the scenario count, which changes where all labels are known."""
+    """All but the axis and the scenario, which changes where all labels are known."""
     others = tuple(item for item in setting.axes if item[0] != axis)
     return setting.dataset, setting.target, setting.predictor, others
+
+
+def _split_by_scenario(family: list[_Point]) -> list[list[_Point]]:
+    """Points of both scenarios are one curve where the axis leads from one to the other, else two."""
+    by_scenario: dict[str, list[_Point]] = {}
+    for value, comparison in family:
+        by_scenario.setdefault(comparison.setting.scenario, []).append((value, comparison))
+    values = [{value for value, _ in points} for points in by_scenario.values()]
+    return [family] if sum(map(len, values)) == len(set().union(*values)) else list(by_scenario.values())
 
 
 def _role(comparison: Comparison, arm: str) -> str:

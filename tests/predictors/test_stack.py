@@ -28,7 +28,7 @@ def test_weights_are_convex_and_no_unit_matters(k: int, n: int, shift: float, se
 
     def least_error(predicted: FloatArray, target: FloatArray) -> float:
         """Of several weights that are equally good any may be found."""
-        return float(np.abs(_best_weights(predicted, target) @ predicted - target).mean())
+        return float(np.abs(_best_weights(predicted, target, np.ones(n)) @ predicted - target).mean())
 
     assert least_error(10 * predicted + shift, 10 * target + shift) == pytest.approx(
         10 * least_error(predicted, target), rel=1e-4, abs=1e-6

@@ -1,6 +1,7 @@
 import base64
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -71,8 +72,27 @@ def test_learning_curves_of_numeric_axes(tmp_path: Path) -> None:
     curves = [picture for picture in report.pictures if picture.name.startswith("curve")]
     assert report.pictures[0].name == "differences mp_poly_total, poly_total"
     assert "CGCNN, fraction 0.1, filter none, F+G_F against F x k: +0.4" in report.pictures[0].alt
-    assert [picture.name for picture in curves] == ["curve fraction mp_poly_total, poly_total, CGCNN, filter none"]
-    assert "real + synthetic: 0.1: 6.2, 1: 6.2" in curves[0].alt
+    (curve,) = curves
+    assert curve.name == "curve fraction mp_poly_total, poly_total, full, CGCNN, filter none"
+    assert "real + synthetic: 0.1: 6.2, 1: 6.2" in curve.alt
+
+
+@pytest.mark.parametrize(
+    ("axis", "semi", "full", "names"),
+    [
+        ("fraction", ["0.1", "0.5"], ["1"], ["poly_total, CGCNN"]),  # full is where this axis ends
+        ("ratio", ["0.5", "1"], ["1", "2"], ["poly_total, full, CGCNN", "poly_total, semi, CGCNN"]),
+    ],
+)
+def test_scenarios_share_a_curve_only_where_the_axis_leads_from_one_to_the_other(
+    axis: str, semi: list[str], full: list[str], names: list[str], tmp_path: Path
+) -> None:
+    rows = full_rows()
+    semi_rows = [replace(row, scenario="semi", arm=row.arm.replace("F", "S")) for row in rows]
+    values = [value for value in (*semi, *full) for _ in rows]
+    report = make_report([write_study(tmp_path / "study", {axis: values}, semi_rows * len(semi) + rows * len(full))])
+    curves = [picture for picture in report.pictures if picture.name.startswith("curve")]
+    assert sorted(curve.name for curve in curves) == [f"curve {axis} mp_poly_total, {name}" for name in names]
 
 
 def test_runs_beyond_the_first_are_named_not_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
