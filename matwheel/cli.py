@@ -262,9 +262,10 @@ def _default_name(subcommand: str, options: Namespace) -> str:
     data = options.get("data")
     wheels = _wheels(options)
     if subcommand == "fit" and wheels:
-        fraction = data.init_args.get("labelled_fraction", 1.0) if data is not None else 1.0
+        of_data = data.init_args if data is not None else {}
+        is_semi = of_data.get("labelled_fraction", 1.0) < 1 or of_data.get("use_unlabelled", False)
         source = wheels[0].init_args.get("source")
-        kind = ["flywheel", "semi" if fraction < 1 else "", _class_name(source) if source is not None else ""]
+        kind = ["flywheel", "semi" if is_semi else "", _class_name(source) if source is not None else ""]
     else:
         kind = [_class_name(options.model), subcommand if subcommand != "fit" else ""]
     return "-".join(part for part in (_dataset(data), *kind) if part).lower()

@@ -182,8 +182,9 @@ def _find_condition(generated: LoadedTable) -> str:
 
 
 def _default_folder(source: str) -> Path:
-    path = Path(source)
-    return path.with_name(f"{path.name.split('.')[0]}-evaluation")
+    path = Path(source).resolve()
+    name = path.name if path.is_dir() else path.name.removesuffix(".gz").removesuffix(".zip")
+    return path.with_name(f"{name if path.is_dir() else Path(name).stem}-evaluation")
 
 
 def _print(evaluation: Evaluation, record: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from jsonargparse import ArgumentParser, Namespace
 from matwheel.command import command
 from matwheel.data.inputs import read_structures
 from matwheel.devices import DEVICE_HELP, find_device
-from matwheel.files import PREDICTIONS, SKIPPED_ROWS, replaced_when_complete
+from matwheel.files import PREDICTIONS, SKIPPED_ROWS, check_writable, replaced_when_complete
 from matwheel.predictors.saved_ensemble import PredictorEnsemble
 
 log = logging.getLogger(__name__)
@@ -82,15 +82,21 @@ def _run(options: Namespace) -> None:
     out: Path = options.out
     if out.suffix not in (".csv", ".parquet"):
         raise ValueError(f"cannot write {out}: name a .csv or a .parquet file as --out")
-    written = {path.resolve() for path in (out, out.with_name(SKIPPED_ROWS))}
+    skipped = out.with_name(SKIPPED_ROWS)
+    written = {path.resolve() for path in (out, skipped)}
     if replaced := [path for path in options.inputs if path.resolve() in written]:
         raise ValueError(f"{replaced[0]} is an input and would be replaced: name another file as --out")
+    if out.is_dir():
+        raise ValueError(f"{out} is a folder: name a file in it as --out")
+    check_writable(out.parent)
     device = find_device(options.device)
     models = PredictorEnsemble.load([options.trained, *options.model]).to(device)
     crystals = read_structures(options.inputs, structure_column=options.structure_column, id_column=options.id_column)
     if crystals.report.bad:
         log.warning("%s", crystals.report.summary())
-        crystals.report.to_csv(out.with_name(SKIPPED_ROWS))
+        crystals.report.to_csv(skipped)
+    else:
+        skipped.unlink(missing_ok=True)  # of an earlier call
     _write(models.predict(crystals, options.interval), out)
     print(f"wrote {len(crystals)} predictions of {models.target or 'the property'} to {out}")
 

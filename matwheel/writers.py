@@ -277,7 +277,7 @@ def _log_folder(trainer: L.Trainer) -> Path:
 def _merge_predictions(parts: list[Path], path: Path) -> None:
     if not parts:
         raise ValueError("there was no crystal to predict")
-    table = pd.concat([pd.read_csv(part, dtype={"id": str}) for part in parts])
+    table = pd.concat([pd.read_csv(part, converters={"id": str}) for part in parts])
     table = table.drop_duplicates("row").sort_values("row").drop(columns="row")
     if table["target"].isna().all():
         table = table.drop(columns="target")

@@ -101,6 +101,8 @@ def test_cif_files_and_folders_and_bad_rows(tmp_path: Path, exported: list[Path]
         assert table["id"].tolist() == ["good"]
         skipped = pd.read_csv(tmp_path / "out" / "skipped_rows.csv")
         assert skipped["id"].tolist() == ["bad"]
+    predicted(tmp_path / "out" / "another.csv", exported[0], tmp_path / "cifs" / "good.cif")
+    assert not (tmp_path / "out" / "skipped_rows.csv").exists()
     twice = predicted(tmp_path / "twice.csv", exported[0], *[tmp_path / "cifs" / "good.cif"] * 2)
     assert twice["id"].tolist() == ["good", "good#2"]
     assert twice["prediction"].nunique() == 1
@@ -122,6 +124,7 @@ def test_what_cannot_be_used_is_a_message(
     alone.parent.mkdir(parents=True)
     alone.write_bytes(checkpoints[0].read_bytes())
     (tmp_path / "damaged").mkdir()
+    (tmp_path / "folder.csv").mkdir()
     (tmp_path / "damaged" / WEIGHTS).write_bytes(b"\xff" * 100)
     crystals = folder / "small.xyz"
     for args, message in [
@@ -131,6 +134,8 @@ def test_what_cannot_be_used_is_a_message(
         (["damaged", crystals], "does not hold the weights of a model of this program, or is damaged"),
         ([exported[0], "none.cif"], "no such table: none.cif"),
         ([exported[0], crystals, "--out", "x.xls"], "name a .csv or a .parquet file as --out"),
+        ([exported[0], crystals, "--out", "folder.csv"], "folder.csv is a folder: name a file in it as --out"),
+        ([exported[0], crystals, "--out", f"damaged/{WEIGHTS}/x.csv"], "cannot write"),
         ([exported[0], crystals, "--model", other], "these models predict different properties"),
         ([exported[0], crystals, "--device", "cuda:9"], "error: there is no device 'cuda:9' to compute on: give auto"),
     ]:

@@ -7,7 +7,7 @@ shortest bond is that of H2, 0.74 A.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -107,13 +107,19 @@ def shortest_overlap(crystal: Crystal) -> float | None:
     return float(others.min()) if len(others) else None
 
 
-def usable_rows(loaded: LoadedTable, required: Sequence[str] = (), max_sites: int | None = None) -> LoadedTable:
+def usable_rows(
+    loaded: LoadedTable,
+    required: Sequence[str] = (),
+    max_sites: int | None = None,
+    may_be_missing: Collection[str] = (),
+) -> LoadedTable:
     """Keep the rows that a model for these properties can use.
 
     Args:
         loaded: What `matwheel.data.catalogue.load` returned.
         required: Properties that must be known and finite: target and conditions.
         max_sites: Largest number of atoms per cell, None for no bound.
+        may_be_missing: Those of `required` that a row may be without.
 
     Raises:
         ValueError: If a property is not a numeric column, or if no row is left.
@@ -122,9 +128,8 @@ def usable_rows(loaded: LoadedTable, required: Sequence[str] = (), max_sites: in
         loaded.check_property(name)
     keep, bad = [], []
     for row, source_row in enumerate(loaded.source_rows.tolist()):
-        defect = _size_defect(loaded, row, max_sites) or next(
-            (found for name in required if (found := _value_defect(loaded, name, row, source_row))), None
-        )
+        values = (_value_defect(loaded, name, row, source_row, name in may_be_missing) for name in required)
+        defect = _size_defect(loaded, row, max_sites) or next(filter(None, values), None)
         if defect is None:
             keep.append(row)
         else:
@@ -139,13 +144,15 @@ def _size_defect(loaded: LoadedTable, row: int, max_sites: int | None) -> tuple[
     return Reason.TOO_MANY_SITES, f"{sites} sites, max_sites is {max_sites}"
 
 
-def _value_defect(loaded: LoadedTable, name: str, row: int, source_row: int) -> tuple[Reason, str] | None:
+def _value_defect(
+    loaded: LoadedTable, name: str, row: int, source_row: int, may_be_missing: bool
+) -> tuple[Reason, str] | None:
     text = loaded.not_numbers.get(name, {}).get(source_row)
     if text is not None:
         return Reason.NOT_A_NUMBER, _one_line(f"{name} is '{text}'")
     value = loaded.table.properties[name][row]
     if np.isnan(value):
-        return Reason.MISSING, f"{name} is missing"
+        return None if may_be_missing else (Reason.MISSING, f"{name} is missing")
     if abs(value) > MAX_VALUE:
         return Reason.RANGE, f"{name} is {value:g}; values must fit 32-bit floating point"
     return None

@@ -26,6 +26,16 @@ _ANGLES = tuple(f"_cell_angle_{name}" for name in ("alpha", "beta", "gamma"))
 _FRACTIONAL = tuple(f"_atom_site_fract_{axis}" for axis in "xyz")
 _SYMOP_TAGS = ("_symmetry_equiv_pos_as_xyz", "_space_group_symop_operation_xyz")
 _NUMBER_TAGS = ("_symmetry_int_tables_number", "_space_group_it_number")
+_GROUP_TAGS = (
+    "_symmetry_space_group_name_h-m",
+    "_space_group_name_h-m_alt",
+    "_space_group_name_h-m_full",
+    "_symmetry_space_group_name_hall",
+    "_space_group_name_hall",
+    *_NUMBER_TAGS,
+)
+_OCCUPANCY = "_atom_site_occupancy"
+_LEFT_OUT = (".", "?")  # CIF for "not applicable" and "not known"
 _TOKEN = re.compile(r"""'[^']*'|"[^"]*"|\S+""")
 _SYMBOL = re.compile(r"([A-Z][a-z]?)[\d+-]*")
 
@@ -62,7 +72,7 @@ def _parse_plain(text: str, id: str) -> Crystal | None:
     if any(len(row) != len(tags) for row in rows):
         return None
     columns = dict(zip(tags, zip(*rows, strict=True), strict=True)) if rows else dict.fromkeys(tags, ())
-    if any(_number(occupancy) != 1 for occupancy in columns.get("_atom_site_occupancy", ())):
+    if any(text not in _LEFT_OUT and _number(text) != 1 for text in columns.get(_OCCUPANCY, ())):
         return None
     labels = columns["_atom_site_type_symbol" if "_atom_site_type_symbol" in tags else "_atom_site_label"]
     matches = [_SYMBOL.fullmatch(label) for label in labels]
@@ -156,8 +166,13 @@ def _parse_any(text: str, id: str) -> Crystal:
         warnings.simplefilter("ignore")
         try:
             parser = CifParser.from_str(text, check_cif=False)
-            _refuse_many_images(parser.as_dict())
+            blocks = parser.as_dict()
+            _refuse_many_images(blocks)
+            for block in blocks.values():
+                _replace_left_out(block)
             structure = parser.parse_structures(primitive=False)[0]
+            if len(parser.symmetry_operations) == 1:  # what pymatgen takes where it finds none
+                _refuse_unknown_groups(blocks)
         except BadStructureError:
             raise
         except Exception as error:  # the parser fails in many ways on malformed text: each means unreadable
@@ -168,6 +183,31 @@ def _parse_any(text: str, id: str) -> Crystal:
     if structure.site_properties.get("implicit_hydrogens"):
         raise BadStructureError(Reason.UNREADABLE, "hydrogens are implied by a site label but have no coordinates")
     return ordered_crystal(structure, id)
+
+
+def _replace_left_out(block: dict[str, Any]) -> None:
+    """What is left out means an occupancy of 1, CIF's default; pymatgen reads it as 0, in coordinates too."""
+    occupancies = block.get(_OCCUPANCY, [])
+    occupancies[:] = ["1" if text in _LEFT_OUT else text for text in occupancies]
+    for tag in _FRACTIONAL:
+        for label, text in zip(block.get("_atom_site_label", ()), block.get(tag, ()), strict=False):
+            if text in _LEFT_OUT:
+                raise BadStructureError(Reason.UNREADABLE, f"site {label} has no coordinate: {tag} is '{text}'")
+
+
+def _refuse_unknown_groups(blocks: dict[str, dict[str, Any]]) -> None:
+    for block in blocks.values():
+        by_tag = {tag.lower(): text for tag, text in block.items()}
+        if any(tag in by_tag for tag in _SYMOP_TAGS):
+            continue
+        for tag in _GROUP_TAGS:
+            name = str(by_tag.get(tag, "."))
+            if name not in _LEFT_OUT and name.replace(" ", "") not in ("P1", "1"):
+                raise BadStructureError(
+                    Reason.UNREADABLE,
+                    f"the CIF does not list the operations of its space group {name!r}, which is not known by this "
+                    "name: list the operations, or all atoms in space group P 1",
+                )
 
 
 def _refuse_many_images(blocks: dict[str, dict[str, Any]]) -> None:

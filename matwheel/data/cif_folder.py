@@ -61,6 +61,7 @@ def read_structure_file(folder: Path, name: str) -> str | BadStructureError:
 
 def find_structure_file(folder: Path, id: str) -> str | BadStructureError:
     """Text of the structure file of an id: the id with a known suffix, or the id itself where it names a file."""
+    id = id.strip()
     if has_suffix(id):
         return read_structure_file(folder, id)
     names = [*(id + suffix for suffix in SUFFIXES), *([id] if names_a_file(id) else [])]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from io import StringIO
 from pathlib import Path
@@ -40,7 +41,8 @@ def read_extxyz(path: Path, id_key: str | None = None, id_keys: frozenset[str] =
         except BadStructureError as error:
             structures.append(error)
         named = id_key or next((key for key in info if key.lower() in id_keys), None)
-        ids.append(str(info.pop(named, "")) if named else "")
+        value = info.pop(named, "") if named else ""
+        ids.append(_as_written(frame, named, value) if named and isinstance(frame, str) else "")
         infos.append(info)
     names = dict.fromkeys(name for info in infos for name in info)
     return Records(structures, ids, {name: [info.get(name) for info in infos] for name in names})
@@ -57,6 +59,12 @@ def crystal_from_atoms(atoms: Atoms, id: str = "") -> Crystal:
         raise BadStructureError(Reason.CELL, 'no lattice (in a file, Lattice="..."), or one without volume')
     frac = wrap(np.array(atoms.get_scaled_positions(wrap=False), dtype=np.float64))
     return Crystal(id, lattice, frac, atoms.numbers.astype(np.int64))
+
+
+def _as_written(frame: str, key: str, value: object) -> str:
+    """A value of the comment line as it stands there: ASE reads the id 0012 as the number 12."""
+    found = re.search(rf"""(?:^|\s){re.escape(key)}\s*=\s*("[^"]*"|'[^']*'|\S+)""", frame.split("\n")[1])
+    return found[1].strip("\"'") if found else str(value)
 
 
 def _frames(lines: list[str]) -> list[str | BadStructureError]:

@@ -23,7 +23,7 @@ from matwheel.data.crystal import CrystalTable, FloatArray, IntArray
 from matwheel.data.graphs import CrystalGraphs
 from matwheel.data.late_loader import LateLoader
 from matwheel.data.repeats import without_repeats
-from matwheel.data.rows import LoadedTable
+from matwheel.data.rows import BadRow, LoadedTable, Reason
 from matwheel.data.shares import Shares
 from matwheel.data.splits import RandomSplit, Split, SplitRows
 
@@ -59,7 +59,9 @@ class CrystalDataModule(L.LightningDataModule):
         conditions: Properties the generator is conditioned on; the target by default.
         data_dir: Folder with further data sets (`NAME.json.gz`); else the environment variable MATWHEEL_DATA.
         split: How rows are divided into train, validation and test.
-        labelled_fraction: Fraction of the training rows whose labels may be used (semi-supervised: below 1).
+        labelled_fraction: Fraction of the labels of training rows that may be used (semi-supervised: below 1).
+        use_unlabelled: Rows without a target are for training too, without a label (semi-supervised), instead of being
+            skipped.
         reduce_cells: Replace each cell by its Niggli-reduced one, which generators learn more easily.
         max_sites: Crystals with more atoms per cell are left out and reported.
         cutoff: A, largest distance of a neighbour in the graphs.
@@ -86,6 +88,7 @@ class CrystalDataModule(L.LightningDataModule):
         data_dir: Path | None = None,
         split: Split | None = None,
         labelled_fraction: float = 1.0,
+        use_unlabelled: bool = False,
         reduce_cells: bool = True,
         max_sites: int = 64,
         cutoff: float = 8.0,
@@ -111,6 +114,7 @@ class CrystalDataModule(L.LightningDataModule):
         self.data_dir = data_dir
         self.split = split if split is not None else RandomSplit()
         self.labelled_fraction = labelled_fraction
+        self.use_unlabelled = use_unlabelled
         self.reduce_cells = reduce_cells
         self.max_sites = max_sites
         self.cutoff = cutoff
@@ -141,17 +145,35 @@ class CrystalDataModule(L.LightningDataModule):
         self.table = loaded.table
         self.report = loaded.report
         if stage != "predict":
-            required = list(dict.fromkeys([self.target, *self.conditions]))
-            labelled = usable_rows(loaded, required)
-            if loaded.own:
-                labelled = without_repeats(labelled, required)
-            self.report = labelled.report
-            in_table = np.flatnonzero(np.isin(loaded.source_rows, labelled.source_rows))
-            self.split_rows = self.split.split(labelled, self.labelled_fraction).map(in_table)
+            self.split_rows = self._split(loaded)
         if len(self.report):
             log.warning("%s", self.report.summary())
         self._real = self._cached_graphs(self.table)
         self.use_training()
+
+    def _split(self, loaded: LoadedTable) -> SplitRows:
+        required = list(dict.fromkeys([self.target, *self.conditions]))
+        usable = usable_rows(loaded, required, may_be_missing=[self.target] if self.use_unlabelled else [])
+        is_unlabelled = np.isnan(usable.table.properties[self.target])
+        usable = usable.take(np.argsort(is_unlabelled, kind="stable"))  # those with a label stand for their crystal
+        if loaded.own:
+            usable = without_repeats(usable, required)
+        self.report = usable.report
+        missing = usable.report.counts().get(Reason.MISSING, 0)
+        if missing and self.labelled_fraction < 1:
+            log.warning(
+                "labels are hidden (labelled_fraction %g) while %d crystals without a label are left out: "
+                "use_unlabelled trains on them too",
+                self.labelled_fraction,
+                missing,
+            )
+        is_unlabelled = np.isnan(usable.table.properties[self.target])
+        ids = zip(usable.source_rows[is_unlabelled].tolist(), usable.table.ids[is_unlabelled].tolist(), strict=True)
+        aside = [BadRow(row, id, Reason.MISSING, f"{self.target} is missing") for row, id in ids]
+        labelled = usable.take(np.flatnonzero(~is_unlabelled), aside)
+        in_table = np.searchsorted(loaded.source_rows, usable.source_rows)
+        split = self.split.split(labelled, self.labelled_fraction)
+        return split.map(in_table[~is_unlabelled], in_table[is_unlabelled])
 
     def use_training(
         self, real_rows: IntArray | None = None, synthetic: CrystalTable | None = None, synthetic_weight: float = 1.0

@@ -138,8 +138,9 @@ def _pairs_within(
     if len(candidates) and int(candidates.max()) > _MAX_CANDIDATES_PER_CRYSTAL:
         worst = int(crystals[candidates.argmax()])
         raise ValueError(
-            f"crystal {worst} of the batch has lattice planes only {float(spacing[worst].min()):.3g} A apart: "
-            "its periodic images within the cutoff are too many to list; check its cell"
+            f"crystal {worst} of the batch has {int(num_atoms[worst])} atoms and lattice planes only "
+            f"{float(spacing[worst].min()):.3g} A apart: its periodic images within the cutoff are too many to list; "
+            "check its cell"
         )
     part = torch.cumsum(candidates, 0) // _MAX_CANDIDATES
     parts = [

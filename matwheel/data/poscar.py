@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from matwheel.data.checks import BadStructureError
@@ -19,11 +21,38 @@ def parse_poscar(text: str, id: str) -> Crystal:
         BadStructureError: If the text does not follow the format.
     """
     try:
-        return _parse(text.strip("\n").splitlines(), id)
+        return _parse(poscar_lines(text), id)
     except BadStructureError:
         raise
     except (ValueError, IndexError, OverflowError) as error:
         raise BadStructureError(Reason.UNREADABLE, f"neither a CIF nor a POSCAR: {error}") from error
+
+
+def poscar_lines(text: str) -> list[str]:
+    """The lines of a POSCAR; empty ones in front are dropped unless one of them is its title."""
+    lines = text.splitlines()
+    while lines and not lines[0].strip() and not has_poscar_cell(lines):
+        lines = lines[1:]
+    return lines
+
+
+def has_poscar_cell(lines: list[str]) -> bool:
+    """Whether numbers stand where a POSCAR has its scale and its cell."""
+    scale, *cell = (_count_numbers(line) for line in lines[1:5]) if len(lines) > FIRST_SPECIES_LINE else (0,)
+    return scale > 0 and all(count >= 3 for count in cell)
+
+
+def _count_numbers(line: str) -> int:
+    """Numbers at the start of a line."""
+    words = line.split()
+    return next((place for place, word in enumerate(words) if not _is_number(word)), len(words))
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def _parse(lines: list[str], id: str) -> Crystal:

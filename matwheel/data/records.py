@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from itertools import count
 
 import numpy as np
@@ -156,10 +157,10 @@ def _to_number(cell: object) -> float | None:
         if text in TRUTH_TEXTS:
             return TRUTH_TEXTS[text]
         try:
-            return float(text)
+            return float(text) if "_" not in text else None  # Python reads 1_5 as 15
         except ValueError:
             return None
-    if isinstance(cell, (bool, int, float, np.number, np.bool_)) and not isinstance(cell, np.complexfloating):
+    if isinstance(cell, (bool, int, float, Decimal, np.number, np.bool_)) and not isinstance(cell, np.complexfloating):
         try:
             return float(cell)
         except OverflowError:

@@ -21,7 +21,7 @@ SHOWN = 5  # names in a message
 class RowFinder:
     """Finds rows by id (text) or by position in the table's source (whole numbers).
 
-    Rows of the source that were set aside as bad are left out and remembered for `warn`.
+    Rows of the source that were set aside, as bad or without a label, are left out and remembered for `warn`.
 
     Args:
         loaded: The usable rows, with the report of the others.
@@ -50,11 +50,11 @@ class RowFinder:
         return np.array(found, dtype=np.int64)
 
     def warn(self) -> None:
-        """Log which rows of the split were left out."""
+        """Log which rows of the split were set aside."""
         if self._left_out:
             names = list(self._left_out)
             shown = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
-            log.warning("%s: %d rows of the split are not usable and left out: %s", self._path, len(names), shown)
+            log.warning("%s: %d rows of the split are not usable or have no label: %s", self._path, len(names), shown)
 
     def _row(self, entry: object, part: str) -> int | None:
         row: int | None

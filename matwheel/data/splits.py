@@ -47,9 +47,15 @@ class SplitRows:
         if not np.isin(self.labelled, self.train).all():
             raise ValueError("the split labels rows outside its training part")
 
-    def map(self, rows: IntArray) -> SplitRows:
-        """The same split for a larger table, of which row `rows[i]` is row i here."""
-        return SplitRows(rows[self.train], rows[self.val], rows[self.test], rows[self.labelled])
+    def map(self, rows: IntArray, unlabelled: IntArray) -> SplitRows:
+        """The same split for a larger table.
+
+        Args:
+            rows: Rows of the larger table, of which row `rows[i]` is row i here.
+            unlabelled: Its rows that are for training too, without a label.
+        """
+        train = np.concatenate([rows[self.train], unlabelled])
+        return SplitRows(train, rows[self.val], rows[self.test], rows[self.labelled])
 
     def save(self, path: Path, table: CrystalTable) -> None:
         """Write the ids of each part as JSON; `FileSplit` reads it."""

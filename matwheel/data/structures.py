@@ -17,7 +17,7 @@ from pymatgen.core import Structure
 from matwheel.data.checks import BadStructureError, check_atoms, check_crystal, ordered_crystal
 from matwheel.data.cif import lattice_from_parameters, parse_cif
 from matwheel.data.crystal import Crystal, FloatArray, wrap
-from matwheel.data.poscar import parse_poscar
+from matwheel.data.poscar import has_poscar_cell, parse_poscar, poscar_lines
 from matwheel.data.rows import Reason
 from matwheel.data.symbols import atomic_number
 
@@ -67,8 +67,8 @@ def looks_like_structure(cell: object) -> bool:
     lowered = cell[:MAX_TEXT].lower()
     if "_cell_length_a" in lowered or ("lattice" in lowered and lowered.lstrip().startswith("{")):
         return True
-    lines = cell.strip("\n").splitlines()
-    return len(lines) > 7 and all(_three_numbers(line) for line in lines[2:5])
+    lines = poscar_lines(cell)
+    return len(lines) > 7 and has_poscar_cell(lines)
 
 
 def _parse(cell: object, id: str) -> Crystal:
@@ -149,11 +149,3 @@ def _site_coords(site: Mapping[str, Any], lattice: FloatArray) -> Sequence[float
         return list(site["abc"])
     coords: list[float] = np.linalg.solve(lattice.T, np.array(site["xyz"], dtype=np.float64)).tolist()
     return coords
-
-
-def _three_numbers(line: str) -> bool:
-    words = line.split()
-    try:
-        return len(words) >= 3 and all(np.isfinite(float(word)) for word in words[:3])
-    except ValueError:
-        return False

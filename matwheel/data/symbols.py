@@ -16,12 +16,12 @@ ATOMIC_NUMBERS: dict[str, int] = {
 
 
 def atomic_number(symbol: object) -> int:
-    """Atomic number of an element symbol; a charge, as in `Fe3+`, is dropped.
+    """Atomic number of an element symbol; a charge or a spin, as in `Fe3+,spin=5`, is dropped.
 
     Raises:
         BadStructureError: If it is not an element from H to Fm.
     """
-    name = symbol.strip().rstrip("+-0123456789") if isinstance(symbol, str) else ""
+    name = symbol.partition(",")[0].strip().rstrip("+-0123456789") if isinstance(symbol, str) else ""
     if name not in ATOMIC_NUMBERS:
         raise BadStructureError(Reason.ELEMENT, f"{symbol!r} is not an element from H to Fm")
     return ATOMIC_NUMBERS[name]

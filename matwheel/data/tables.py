@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -167,7 +168,7 @@ def _decode(text: str, path: Path) -> Any:
 
 
 def _json_columns(content: Any, path: Path) -> tuple[_Columns, dict[int, BadStructureError], Sequence[str] | None]:
-    """Records (a list, or under the key `records`) or columns (lists, or pandas' dictionaries by row)."""
+    """Records (a list, under the key `records`, or by id) or columns (lists, or pandas' dictionaries by row)."""
     targets = None
     if isinstance(content, Mapping) and isinstance(content.get("records"), list):
         targets = content.get("targets")
@@ -176,11 +177,18 @@ def _json_columns(content: Any, path: Path) -> tuple[_Columns, dict[int, BadStru
         content = content["records"]
     if isinstance(content, list):
         return *_record_columns(content), targets
+    if isinstance(content, Mapping) and len(content) > 1 and all(map(_holds_structure, content.values())):
+        records = [record if "structure" in record else {"structure": record} for record in content.values()]
+        return *_record_columns([{"id": id, **record} for id, record in zip(content, records, strict=True)]), targets
     if isinstance(content, Mapping):
         cells = {name: list(col.values()) if isinstance(col, Mapping) else col for name, col in content.items()}
         if all(isinstance(column, list) for column in cells.values()) and len({len(c) for c in cells.values()}) == 1:
             return cells, {}, None
     raise ValueError(f"{path} must hold a list of records or columns of equal length")
+
+
+def _holds_structure(record: object) -> bool:
+    return isinstance(record, Mapping) and any(map(looks_like_structure, (record, *record.values())))
 
 
 def _jsonl_columns(text: str) -> tuple[_Columns, dict[int, BadStructureError]]:
@@ -216,6 +224,8 @@ def _parquet_columns(path: Path) -> _Columns:
         for batch in pq.ParquetFile(path).iter_batches(_PARQUET_ROWS):
             size += batch.nbytes + batch.num_rows * batch.num_columns
             check_unpacked_size(size, path)
+            if repeated := [name for name, times in Counter(batch.schema.names).items() if times > 1]:
+                raise ValueError(f"{path} has the column '{repeated[0]}' twice: give each column a name of its own")
             for name, column in zip(batch.schema.names, batch.columns, strict=True):
                 columns.setdefault(name, []).extend(column.to_pylist())
     except (pa.ArrowException, OSError) as error:

@@ -96,8 +96,8 @@ def roles_of(scenario: ScenarioName) -> Roles:
 class Scenario:
     """What is known of the training crystals, and the arms that can be compared.
 
-    The scenario is `semi` where the split leaves training crystals without a label, else `full`. In `semi` the labels
-    of those crystals are removed here: only `real("true", ...)` brings them back.
+    The scenario is `semi` where training crystals are without a label, else `full`. Labels that the split hides are
+    removed here: only `real("true", ...)` brings them back, and there is no such arm where nobody has them.
 
     Args:
         data: Real crystals with all labels; left as they are.
@@ -110,7 +110,9 @@ class Scenario:
         self.train_rows: IntArray = data.split_rows.train
         self.unlabelled_rows: IntArray = np.setdiff1d(self.train_rows, data.split_rows.labelled)
         self.name: ScenarioName = "semi" if len(self.unlabelled_rows) else "full"
-        self.arms = ARMS[self.name]
+        has_all_labels = not np.isnan(data.table.properties[data.target][self.train_rows]).any()
+        self.arms = {name: arm for name, arm in ARMS[self.name].items() if has_all_labels or arm.generator != "true"}
+        self.default_arms = tuple(name for name in DEFAULT_ARMS[self.name] if name in self.arms)
         self.real_arm = REAL_ARM[self.name]
         self.generator_labels: Labels = "pseudo" if self.name == "semi" else "known"
         """What the generator is trained on, the control's apart."""
@@ -123,13 +125,21 @@ class Scenario:
         """Accept the name of an arm of this scenario.
 
         Raises:
-            ValueError: If it belongs to the other one.
+            ValueError: If it belongs to the other one, or needs labels that nobody has.
         """
-        if name not in self.arms:
-            raise ValueError(
-                f"there is no arm {name!r} when labelled_fraction is {self._data.labelled_fraction:g}: choose from "
-                f"{', '.join(map(repr, self.arms))}"
-            )
+        if name in self.arms:
+            return
+        total, hidden = len(self.train_rows), len(self.unlabelled_rows)
+        if name in ARMS[self.name]:
+            mend = "; it needs the labels of all"
+        elif name in ARMS["semi"]:
+            mend = "; labelled_fraction below 1 hides labels, use_unlabelled takes crystals without one"
+        else:
+            mend = ""
+        raise ValueError(
+            f"there is no arm {name!r} where {total - hidden} of {total} training crystals have a label: choose from "
+            f"{', '.join(map(repr, self.arms))}{mend}"
+        )
 
     def real(self, labels: Labels | None, pseudo_labels: Callable[[], FloatArray]) -> CrystalDataModule:
         """Real crystals under one kind of labels.

@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import Callback
 
 from matwheel.data.module import CrystalDataModule
 from matwheel.flywheel.agreement import LabelAgreement
-from matwheel.flywheel.arms import DEFAULT_ARMS, ArmName, Scenario
+from matwheel.flywheel.arms import ArmName, Scenario
 from matwheel.flywheel.conditions import ConditionSampler, KernelDensity
 from matwheel.flywheel.end_screen import SYNTHETIC, end_screen
 from matwheel.flywheel.filters import BasicFilter, Filter, NoCrystalLeftError
@@ -56,9 +56,10 @@ class Flywheel(Callback):
     one continues. The trainer itself has no epoch left to fit: its model gets the weights of the last arm, in the round
     in which they are best on the validation rows, and its data module the synthetic crystals.
 
-    Where the data have a `labelled_fraction` below 1, the scenario is the semi-supervised one: a teacher trained on the
-    labelled crystals gives all training crystals a label before the generator learns from them. The target of those
-    without a label is not looked at, save by the arm `S+G_true`; conditions other than it are taken to be known.
+    Where the data hide labels (`labelled_fraction` below 1) or have crystals without one (`use_unlabelled`), the
+    scenario is the semi-supervised one: a teacher trained on the labelled crystals gives all training crystals a label
+    before the generator learns from them. Hidden labels are not looked at, save by the arm `S+G_true`, which there is
+    only if all are known; conditions other than the target must be known of all crystals.
 
     Args:
         generator: The conditional autoencoder; needed unless there is a `source`.
@@ -245,7 +246,7 @@ class Flywheel(Callback):
             raise ValueError(f"reuse of the encoder needs a PropertyPredictor as the model, not {type(model).__name__}")
 
         scenario = Scenario(data)
-        arms = self.arms if self.arms is not None else DEFAULT_ARMS[scenario.name]
+        arms = self.arms if self.arms is not None else scenario.default_arms
         source = self.source if self.source is not None else self._generator_recipe(run)
         if self.predictor_pretraining is not None:
             model = self.predictor_pretraining.pretrained(run, scenario.known, model)

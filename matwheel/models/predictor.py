@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import lightning as L
+import numpy as np
 import torch
 import torch.nn.functional as F
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -14,6 +16,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Batch
 from torchmetrics import MeanAbsoluteError, MeanSquaredError, MetricCollection, R2Score
 
+from matwheel.data.module import CrystalDataModule
 from matwheel.data.targets import TargetTransform
 from matwheel.models.checkpoints import complete_checkpoint, loading_trainer
 from matwheel.models.finite import check_finite
@@ -24,6 +27,8 @@ log = logging.getLogger(__name__)
 
 TARGET = "target"
 """Key of the target's name in checkpoints."""
+_SEEN = "seen"
+"""Key of the real crystals that a checkpoint was trained on or chosen by: `dataset`, `ids`."""
 LOSSES: dict[str, Callable[..., Tensor]] = {"mse": F.mse_loss, "l1": F.l1_loss, "huber": F.huber_loss}
 
 
@@ -93,9 +98,13 @@ class PropertyPredictor(L.LightningModule):
             self.transform.fit(target)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the name of the target."""
+        """Keep the name of the target, and which crystals are known."""
         complete_checkpoint(self, checkpoint)
         checkpoint[TARGET] = getattr(self._data, "target", None)
+        if isinstance(self._data, CrystalDataModule):
+            rows = np.union1d(self._data.train_rows, self._data.val_rows)
+            ids = self._data.table.ids[rows[rows < len(self._data.table)]]  # beyond are synthetic ones
+            checkpoint[_SEEN] = {"dataset": Path(self._data.dataset).name, "ids": ids.tolist()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse weights of another model, or of one for another target than the data module was told to read."""
@@ -109,6 +118,8 @@ class PropertyPredictor(L.LightningModule):
                 f"{trainer.ckpt_path} predicts {trained!r}, data.target is {wanted!r}: name the same target, or "
                 "give another checkpoint"
             )
+        if trainer.testing and isinstance(self._data, CrystalDataModule):
+            _warn_of_known(checkpoint.get(_SEEN, {}), self._data)
 
     def forward(self, batch: Batch) -> Tensor:
         """Predict the property in the user's units, [B]."""
@@ -192,3 +203,16 @@ class _R2(R2Score):
 
     def compute(self) -> Tensor:
         return super().compute() if self.total >= 2 else torch.full_like(self.residual, torch.nan)
+
+
+def _warn_of_known(seen: dict[str, Any], data: CrystalDataModule) -> None:
+    if seen.get("dataset") != Path(data.dataset).name:
+        return
+    known = int(np.isin(data.table.ids[data.test_rows], seen["ids"]).sum())
+    if known:
+        log.warning(
+            "the model was trained on or chosen by %d of the %d test crystals, so that its errors say little: give the "
+            "config.yaml of its training, or the same data.split",
+            known,
+            len(data.test_rows),
+        )

@@ -28,6 +28,7 @@ _KEPT = (
     "conditions",
     "split",
     "labelled_fraction",
+    "use_unlabelled",
     "reduce_cells",
     "max_sites",
     "cutoff",

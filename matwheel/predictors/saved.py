@@ -97,7 +97,7 @@ def _read_validation(path: Path | None) -> pd.DataFrame | None:
     if path is None:
         return None
     try:
-        table = pd.read_csv(path, dtype={"id": str}, index_col="id", float_precision="round_trip")
+        table = pd.read_csv(path, converters={"id": str}, index_col="id", float_precision="round_trip")
         return table[["prediction", "target"]].astype(float)
     except (KeyError, ValueError) as error:  # those of pandas among them
         raise ValueError(

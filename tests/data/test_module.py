@@ -9,7 +9,10 @@ import torch
 from matwheel.data import keys
 from matwheel.data.crystal import CrystalTable
 from matwheel.data.module import CrystalDataModule
-from matwheel.data.splits import RandomSplit
+from matwheel.data.rows import Reason
+from matwheel.data.splits import FileSplit, RandomSplit
+from tests.data import samples as tables
+from tests.data.samples import poscar
 from tests.data.test_graphs import make_table
 
 
@@ -149,6 +152,42 @@ def test_unlabelled_rows_stay_in_the_table_but_not_in_the_split(tmp_path):
     used = np.concatenate([module.train_rows, module.val_rows, module.test_rows])
     assert sorted(module.table.ids[used].tolist()) == sorted(f"c{r}" for r in range(10) if r != 3)
     assert [bad.id for bad in module.report.bad] == ["c3"]
+
+
+def test_unlabelled_rows_are_trained_on_if_wanted(tmp_path, caplog):
+    table = make_table(16)
+    structures = [poscar(crystal.to_structure()) for crystal in table]
+    labels = [str(row) if row % 2 else "" for row in range(16)]
+    rows = [[f"id-{row}", structures[row], labels[row], "1"] for row in range(16)]
+    rows[4][3] = ""  # without a condition
+    rows[6][2] = "high"  # text is no missing value
+    rows += [["again", structures[3], "", "1"], ["first", structures[8], "8.5", "1"]]
+    path = tables.write_csv(tmp_path / "t.csv", ["id", "structure", "y", "c"], rows)
+    options = {"target": "y", "conditions": ["y", "c"], "split": RandomSplit(0.6, 0.2, 0.2), "cache_dir": tmp_path}
+    module = CrystalDataModule(str(path), use_unlabelled=True, **options)
+    module.setup("fit")
+    split = module.split_rows
+    assert set(split.train) - set(split.labelled) == {0, 2, 10, 12, 14}
+    assert sorted([*split.labelled, *split.val, *split.test]) == [1, 3, 5, 7, 9, 11, 13, 15, 17]
+    assert module.train_rows.tolist() == split.labelled.tolist()
+    found = {bad.id: bad.reason for bad in module.report.bad}
+    assert found == {
+        "id-4": Reason.MISSING,
+        "id-6": Reason.NOT_A_NUMBER,
+        "id-8": Reason.REPEATED,
+        "again": Reason.REPEATED,
+    }
+    split.save(tmp_path / "split.json", module.table)
+    again = CrystalDataModule(
+        str(path), use_unlabelled=True, **{**options, "split": FileSplit(tmp_path / "split.json")}
+    )
+    again.setup("fit")
+    assert set(again.split_rows.train) == set(split.train)
+    assert again.split_rows.test.tolist() == split.test.tolist()
+
+    without = CrystalDataModule(str(path), labelled_fraction=0.5, **options)
+    without.setup("fit")
+    assert "labels are hidden (labelled_fraction 0.5) while 8 crystals without a label are left out" in caplog.text
 
 
 def test_setup_twice_changes_nothing(module):

@@ -96,7 +96,7 @@ def test_a_crystal_does_not_see_the_others():
 
 def test_a_flat_cell_is_refused():
     lattice = torch.diag(torch.tensor([1e-4, 1e-4, 5.0], dtype=torch.float64))[None]
-    with pytest.raises(ValueError, match="crystal 0 of the batch has lattice planes only"):
+    with pytest.raises(ValueError, match="crystal 0 of the batch has 1 atoms and lattice planes only"):
         periodic_neighbours(torch.zeros(1, 3).double(), lattice, torch.tensor([1]), 8.0, 4000000)
 
 

@@ -2,6 +2,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pymatgen.analysis.structure_matcher import StructureMatcher
+from pymatgen.core import Structure
 
 from matwheel.data.catalogue import load
 from matwheel.data.crystal import Crystal, CrystalTable
@@ -29,8 +33,8 @@ def test_a_crystal_is_known_again_in_any_orientation_and_order_of_sites():
         atomic_numbers=crystal.atomic_numbers[order],
     )
     others = [
-        replace(crystal, lattice=crystal.lattice * 1.001),
-        replace(crystal, frac_coords=crystal.frac_coords + np.diag([0.001, 0, 0])),
+        replace(crystal, lattice=crystal.lattice * 1.01),
+        replace(crystal, frac_coords=crystal.frac_coords + np.diag([0.01, 0, 0])),
         replace(crystal, atomic_numbers=crystal.atomic_numbers[order]),
     ]
     once = without_repeats(loaded_of(crystal, *others, same))
@@ -38,6 +42,39 @@ def test_a_crystal_is_known_again_in_any_orientation_and_order_of_sites():
     assert [(bad.row, bad.id, bad.reason, bad.detail) for bad in once.report.bad] == [
         (9, "id-4", Reason.REPEATED, "row 5 (id-0) has the same crystal")
     ]
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_cell_origin_and_digits_are_free(seed: int) -> None:
+    """Each crystal once more as a supercell along one axis, in another setting, with another origin, rounded."""
+    rng = np.random.default_rng(seed)
+    again = []
+    for structure in (ROCK_SALT, CAESIUM_CHLORIDE, SKEWED):
+        other = structure * rng.permutation([1, 1, 2]).tolist()
+        other.make_supercell(np.eye(3, dtype=int)[rng.permutation(3)])
+        other = Structure(np.round(other.lattice.matrix, 3), other.species, other.frac_coords + rng.random(3))
+        again.append(replace(Crystal.from_structure(other, ""), frac_coords=np.round(other.frac_coords % 1, 4) % 1))
+    once = without_repeats(loaded_of(*(Crystal.from_structure(s, "") for s in (ROCK_SALT, SKEWED)), *again))
+    assert once.source_rows.tolist() == [5, 6, 8]
+
+
+def test_arrangements_of_the_same_composition_are_told_apart_without_comparing_all_pairs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    compared = 0
+    fit = StructureMatcher.fit
+
+    def counted(self: StructureMatcher, one: Structure, other: Structure) -> bool:
+        nonlocal compared
+        compared += 1
+        return fit(self, one, other)
+
+    monkeypatch.setattr(StructureMatcher, "fit", counted)
+    rng, sites = np.random.default_rng(0), Crystal.from_structure(ROCK_SALT * 2, "")
+    alloys = [replace(sites, frac_coords=(sites.frac_coords + rng.normal(0, 0.02, (64, 3))) % 1) for _ in range(40)]
+    assert len(without_repeats(loaded_of(*alloys))) == 40
+    assert compared < 40
 
 
 def test_another_value_of_the_same_crystal_is_told():

@@ -120,7 +120,7 @@ def test_positions_refer_to_the_source(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         split = FileSplit(path).split(loaded)
     assert parts(split) == [[3, 0], [1], [2], [3, 0]]
-    assert "2 rows of the split are not usable and left out: 4, id-1" in caplog.text
+    assert "2 rows of the split are not usable or have no label: 4, id-1" in caplog.text
 
 
 @pytest.mark.parametrize(

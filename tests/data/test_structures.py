@@ -76,6 +76,56 @@ def test_cif_without_operations_in_another_space_group_is_expanded():
     assert len(parse_structure(text, "a").atomic_numbers) == 2
 
 
+def zirconia(group: str, occupancy: str = "1") -> str:
+    """Three sites of ZrO2 in P 21/c, without operations."""
+    cell = "_cell_length_a 5.15 _cell_length_b 5.21 _cell_length_c 5.32 _cell_angle_alpha 90 _cell_angle_beta 99.2"
+    columns = ["label", "type_symbol", "fract_x", "fract_y", "fract_z", "occupancy"]
+    sites = [f"Zr1 Zr .276 .041 .208 {occupancy}", "O1 O .07 .332 .345 1", f"O2 O .45 .757 .479 {occupancy}"]
+    loop = ["loop_", *(f"_atom_site_{column}" for column in columns), *sites]
+    return "\n".join(["data_ZrO2", *cell.replace(" _", "\n_").splitlines(), "_cell_angle_gamma 90", group, *loop, ""])
+
+
+@pytest.mark.parametrize("group", ["_symmetry_space_group_name_H-M 'P21/c'", "_space_group_name_H-M_alt 'R -3 m H'"])
+def test_a_space_group_that_is_not_known_is_not_taken_for_p1(group):
+    with pytest.raises(BadStructureError, match=r"does not list the operations of its space group '.*: list the oper"):
+        parse_structure(zirconia(group), "a")
+
+
+@pytest.mark.parametrize("occupancy", ["1", ".", "?"])
+@pytest.mark.parametrize(
+    ("group", "atoms"),
+    [
+        ("_symmetry_space_group_name_H-M 'P 1 21/c 1'", 12),
+        ("_symmetry_space_group_name_H-M 'P 1'", 3),
+        ("_symmetry_space_group_name_H-M ?", 3),
+        ("_symmetry_Int_Tables_number 1", 3),
+        ("", 3),
+    ],
+)
+def test_an_occupancy_that_is_left_out_is_one(group, atoms, occupancy):
+    assert len(parse_structure(zirconia(group, occupancy), "a").atomic_numbers) == atoms
+
+
+@pytest.mark.parametrize("group", ["_symmetry_space_group_name_H-M 'P 1 21/c 1'", "_symmetry_Int_Tables_number 1"])
+def test_a_coordinate_that_is_left_out_is_refused(group):
+    with pytest.raises(BadStructureError, match=r"site O2 has no coordinate: _atom_site_fract_z is '.'"):
+        parse_structure(zirconia(group).replace(".479", "."), "a")
+
+
+def test_species_with_charge_and_spin():
+    species = {"species": ["Fe3+,spin=5", "O2-"], "lattice": (4 * np.eye(3)).tolist()}
+    crystal = parse_structure({**species, "frac_coords": [[0, 0, 0], [0.5, 0.5, 0.5]]}, "a")
+    assert crystal.atomic_numbers.tolist() == [26, 8]
+
+
+@pytest.mark.parametrize("title", ["", "2", "CsCl"])
+@pytest.mark.parametrize("front", ["", "\n", "\n\n"])
+def test_the_title_of_a_poscar_may_be_empty(title, front):
+    text = front + "\n".join([title, *poscar(CAESIUM_CHLORIDE).splitlines()[1:]])
+    assert looks_like_structure(text)
+    assert_same(parse_structure(text, "a"), CAESIUM_CHLORIDE)
+
+
 def test_poscar_variants():
     lattice = Lattice.orthorhombic(4, 5, 6)
     structure = Structure(lattice, ["Zn", "Zn", "S"], [[0, 0, 0], [0.5, 0.5, 0], [0.2, 0.3, 0.4]])

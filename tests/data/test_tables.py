@@ -4,9 +4,12 @@ import gzip
 import json
 import re
 import shutil
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write as ase_write
@@ -80,6 +83,7 @@ def test_json_layouts(tmp_path):
         "wrapped.json": json.dumps({"name": "x", "targets": ["y"], "records": [{**row, "z": 1} for row in rows]}),
         "columns.json": json.dumps(frame.to_dict(orient="list")),
         "pandas.json": frame.to_json(),
+        "by_id.json": frame.set_index("material_id").to_json(orient="index"),
         "lines.jsonl": frame.to_json(orient="records", lines=True),
     }
     for name, text in layouts.items():
@@ -122,6 +126,17 @@ def test_extxyz(tmp_path):
     path = tmp_path / "table.extxyz"
     ase_write(path, [atoms_of(s, i, y) for i, s, y in zip(IDS, STRUCTURES, VALUES, strict=True)])
     assert_read(read_table(path))
+
+
+def test_ids_of_extxyz_are_taken_as_they_are_written(tmp_path):
+    ids = ["00012", "000012", "1e5", "T", "mp-1", "12_3", "1.10", "two words"]
+    path = tmp_path / "table.extxyz"
+    ase_write(path, [atoms_of(CAESIUM_CHLORIDE, f"id-{n}-", 1.0) for n in range(len(ids))])
+    text = path.read_text()
+    for n, id in enumerate(ids):
+        text = text.replace(f"id-{n}-", f'"{id}"' if " " in id else id)
+    path.write_text(text)
+    assert read_table(path).table.ids.tolist() == ids
 
 
 def test_extxyz_energies_are_properties(tmp_path):
@@ -174,6 +189,17 @@ def test_what_this_package_wrote_into_a_folder_is_not_its_table(tmp_path, caplog
     write_csv(tmp_path / "labels.csv", ["name", "y"], [[i, y] for i, y in zip(IDS, VALUES, strict=True)])
     assert_read(read_table(tmp_path))
     assert not caplog.text
+
+
+def test_decimals_of_databases_are_numbers_and_a_column_stands_once(tmp_path):
+    rows = [{**row, "y": Decimal(str(row["y"]))} for row in records()]
+    pd.DataFrame(rows).to_parquet(tmp_path / "table.parquet")
+    assert_read(read_table(tmp_path / "table.parquet"))
+    frame = pd.DataFrame(records())
+    table = pa.table([frame[name] for name in ("structure", "y", "y")], names=["structure", "y", "y"])
+    pq.write_table(table, tmp_path / "twice.parquet")
+    with pytest.raises(ValueError, match="has the column 'y' twice: give each column a name of its own"):
+        read_table(tmp_path / "twice.parquet")
 
 
 def test_structure_files_that_the_table_of_a_folder_does_not_name_are_told(tmp_path, caplog):
@@ -272,7 +298,7 @@ def test_which_columns_are_properties(tmp_path):
     cells = [
         ["1", cif(CAESIUM_CHLORIDE), "1e-3", "True", "", "5", "NaN", "0", "1"],
         ["2", cif(CAESIUM_CHLORIDE), "2", "False", "4.5", "high", "CsCl", "1", "2"],
-        ["3", cif(CAESIUM_CHLORIDE), " 3 ", "true", "n/a", "low", "InF", "2", "unknown"],
+        ["3", cif(CAESIUM_CHLORIDE), " 3 ", "true", "n/a", "low", "InF", "2", "1_5"],
     ]
     loaded = read_table(write_csv(tmp_path / "table.csv", header, cells))
     assert set(loaded.table.properties) == {"number", "truth", "some missing", "some text"}

@@ -77,7 +77,9 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
         crystal.to_structure().to(f"new_crystals/{crystal.id}.cif")
     columns = {"id": crystals.ids, "cif": [crystal.to_structure().to(fmt="cif") for crystal in crystals]}
     values = {"my_property": crystals.properties["poly_total"], "band_gap": crystals.properties["band_gap"]}
-    pd.DataFrame({**columns, **values}).to_csv("my_crystals.csv", index=False)
+    mine = pd.DataFrame({**columns, **values})
+    mine.loc[::6, "my_property"] = None  # crystals without a label
+    mine.to_csv("my_crystals.csv", index=False)
     (folder / "study.yaml").write_text(next(b.text for b in blocks(ROOT / "docs/studies.md") if b.language == "yaml"))
     for name, command in {
         "best": "fit -c configs/predictor/cgcnn.yaml",

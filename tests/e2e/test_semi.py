@@ -13,6 +13,8 @@ from ase.io import read, write
 from matwheel.checkpoint_file import read_checkpoint
 from matwheel.data.crystal import CrystalTable
 from matwheel.data.module import CrystalDataModule
+from matwheel.data.splits import FileSplit
+from matwheel.flywheel.arms import Scenario
 from matwheel.flywheel.labels import ConditionLabels, MeanLabels, ModelLabels
 from matwheel.flywheel.results import read_results
 from matwheel.flywheel.trainers import StageTrainers
@@ -46,13 +48,13 @@ def _hidden_ids(table: Path) -> set[str]:
     return set(data.table.ids[data.split_rows.train]) - set(data.table.ids[data.split_rows.labelled])
 
 
-def _poisoned(table: Path, path: Path) -> Path:
-    """The same table with wild labels of the unlabelled crystals."""
+def _poisoned(table: Path, path: Path, label: float = -1e4) -> Path:
+    """The same table with wild labels of the unlabelled crystals, or none."""
     hidden = _hidden_ids(table)
     frames = read(table, ":")
     for number, atoms in enumerate(frames):
         if atoms.info["id"] in hidden:
-            atoms.info["poly_total"] = -1e4 * (number + 1)
+            atoms.info["poly_total"] = label * (number + 1)
     write(path, frames, format="extxyz")
     return path
 
@@ -186,8 +188,51 @@ def test_a_rerun_skips_everything_and_another_labeller_redoes_what_it_labels(fin
     }
 
 
+def test_crystals_that_nobody_labelled_are_learned_from(table: Path, tmp_path: Path) -> None:
+    """Labels erased in the table are as good as hidden ones."""
+    erased = _poisoned(table, tmp_path / "erased.extxyz", np.nan)
+    split = _rows(table).split_rows
+    assert split is not None
+    split.save(tmp_path / "split.json", _rows(table).table)
+    results, labels = [], []
+    for name, path, fraction in (("hidden", table, 0.5), ("erased", erased, 1.0)):
+        data = toy_data(path, fraction)
+        data.split, data.use_unlabelled = FileSplit(tmp_path / "split.json"), True
+        spin(tmp_path / name, path, data=data, num_teachers=2, arms=("S", "S+P", "S+G_S"), baselines=())
+        results.append(read_results(tmp_path / name / "results.csv"))
+        found = pd.read_parquet(tmp_path / name / "stages" / "pseudo-labels" / "labels.parquet")
+        labels.append(found.set_index("id")["label"].sort_index())
+    for rows in results:
+        assert [(row.arm, row.scenario, row.n_real) for row in rows] == [
+            ("S", "semi", 12),
+            ("S+P", "semi", 24),
+            ("S+G_S", "semi", 12),
+        ]
+    assert results[0][0].test_mae == results[1][0].test_mae
+    assert labels[0].index.tolist() == sorted(_rows(table).table.ids[split.train])
+    pd.testing.assert_series_equal(*labels, rtol=1e-5)
+
+
+def test_without_all_labels_there_is_no_control_that_knows_them(table: Path, tmp_path: Path) -> None:
+    erased = _poisoned(table, tmp_path / "erased.extxyz", np.nan)
+    data = toy_data(erased)
+    data.setup("fit")
+    assert (Scenario(data).name, len(data.train_rows)) == ("full", 16)
+    data = toy_data(erased)
+    data.use_unlabelled = True
+    data.setup("fit")
+    assert not data.report.bad
+    assert Scenario(data).default_arms == ("S", "S+P", "S x k", "G_S", "S+G_S")
+    with pytest.raises(ValueError, match=r"no arm 'S\+G_true' where 16 of 28 .*; it needs the labels of all"):
+        Scenario(data).check("S+G_true")
+
+
 def test_arms_of_the_other_scenario_are_refused(table: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"no arm 'F' when labelled_fraction is 0.5: choose from 'S', 'S\+P'"):
+    with pytest.raises(
+        ValueError, match=r"no arm 'F' where 12 of 24 training crystals have a label: choose from 'S', 'S\+P'"
+    ):
         spin(tmp_path, table, labelled_fraction=0.5, arms=("S", "F"))
-    with pytest.raises(ValueError, match="no arm 'S' when labelled_fraction is 1: choose from 'F'"):
+    with pytest.raises(
+        ValueError, match=r"no arm 'S' where 24 of 24 .* choose from 'F', .*; labelled_fraction below 1 hides labels"
+    ):
         spin(tmp_path, table, arms=("S",))

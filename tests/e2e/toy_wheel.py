@@ -58,11 +58,13 @@ def spin(
     conditions_of_data: list[str] | None = None,
     callbacks: Sequence[Callback] = (),
     split_seed: int = 0,
+    data: CrystalDataModule | None = None,
     **options: Any,
 ) -> tuple[L.Trainer, Flywheel]:
     """Turn a wheel with options of `Flywheel`."""
     os.environ["PL_GLOBAL_SEED"] = str(seed)
-    data = toy_data(table, labelled_fraction, conditions_of_data, split_seed)
+    if data is None:
+        data = toy_data(table, labelled_fraction, conditions_of_data, split_seed)
     settings = {
         "generator": generator(),
         "prior": partial(DiffusionPrior, sampler=DenoisingSampler(sampler_steps)),

@@ -254,6 +254,20 @@ def test_a_checkpoint_for_another_target_is_refused(data, table_path, tmp_path):
     assert len(trainer.predict(make_predictor(), unlabelled, ckpt_path=path)) > 0
 
 
+def test_crystals_known_to_the_model_are_no_test(table_path, tmp_path, caplog):
+    def module(seed: int) -> CrystalDataModule:
+        split = RandomSplit(0.5, 0.25, 0.25, seed)
+        return CrystalDataModule(str(table_path), target="y", split=split, cache_dir=tmp_path)
+
+    trainer = make_trainer(tmp_path, epochs=1, callbacks=[ModelCheckpoint(tmp_path, "best")])
+    trainer.fit(make_predictor(), datamodule=module(0))
+    with caplog.at_level("WARNING"):
+        trainer.test(make_predictor(), datamodule=module(0), ckpt_path=tmp_path / "best.ckpt")
+        assert "trained on or chosen by" not in caplog.text
+        trainer.test(make_predictor(), datamodule=module(1), ckpt_path=tmp_path / "best.ckpt")
+    assert "the model was trained on or chosen by 4 of the 6 test crystals" in caplog.text
+
+
 def test_an_untrained_predictor_is_refused(data, tmp_path):
     trainer = make_trainer(tmp_path)
     for run in (trainer.validate, trainer.test, trainer.predict):
