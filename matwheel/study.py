@@ -127,7 +127,14 @@ def _conclude(study: Study, folder: Path) -> None:
     if not (folder / RESULTS).is_file():
         return
     names = {axis: str for axis in (*study.axes, "split")}
-    table = statistics(pd.read_csv(folder / RESULTS, dtype=names, float_precision="round_trip"), study.axes)
+    results = pd.read_csv(
+        folder / RESULTS,
+        dtype=names,
+        keep_default_na=False,  # an axis may have the value None
+        na_values=[""],
+        float_precision="round_trip",
+    )
+    table = statistics(results, study.axes)
     with replaced_when_complete(folder / STATISTICS) as temporary:
         table.convert_dtypes().to_csv(temporary, index=False)  # 2 wins, not 2.0, beside empty cells
     print(f"\n{format_statistics(table)}\n\nResults: {folder / RESULTS}, {folder / STATISTICS}")

@@ -62,6 +62,15 @@ def test_results_and_statistics(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     assert "0 of 6 cells to run" in capsys.readouterr().out
 
 
+def test_an_axis_may_have_the_value_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    _pretend(monkeypatch, PretendEngine())
+    text = Path("study.yaml").read_text()
+    Path("study.yaml").write_text(f"{text}  decay: {{trainer.callbacks.decay: [null, 0.9]}}\n")
+    study.main(["study.yaml"])
+    table = pd.read_csv("runs/small/statistics.csv", keep_default_na=False)
+    assert table["decay"].value_counts().to_dict() == {"None": 4, "0.9": 4}
+
+
 def test_failed_cells_end_with_status_1(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     _pretend(monkeypatch, PretendEngine(failing="dataset=b"))
     log = Path("elsewhere/dataset=b,split=1/log.txt")

@@ -8,7 +8,7 @@ from typing import Any
 import lightning as L
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 
 @dataclass
@@ -31,12 +31,12 @@ class SampleRequests:
 
 
 class _Chunks(Dataset[SampleRequests]):
-    """Requests in chunks that depend on their index alone, whichever of them are missing."""
+    """Requests in chunks that depend on their index alone, whichever of them are missing; a process's turns."""
 
-    def __init__(self, requests: SampleRequests, size: int) -> None:
+    def __init__(self, requests: SampleRequests, size: int, rank: int, num_processes: int) -> None:
         self.requests = requests
         self.number = requests.index // size
-        self.numbers = torch.unique(self.number).tolist()
+        self.numbers = torch.unique(self.number).tolist()[rank::num_processes]
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -78,10 +78,15 @@ class ConditionDataModule(L.LightningDataModule):
         index = torch.arange(num_samples)
         self.requests = SampleRequests(index, seed + index, conditions[index % len(conditions)])
         self.chunk_size = chunk_size
+        self.allow_zero_length_dataloader_with_multiple_devices = True
 
     def predict_dataloader(self) -> DataLoader[SampleRequests]:
-        """Chunks of requests in order."""
-        return DataLoader(_Chunks(self.requests, self.chunk_size), batch_size=1, collate_fn=_only)
+        """Chunks of requests in order, those of this process; there may be none."""
+        rank, size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
+        chunks = _Chunks(self.requests, self.chunk_size, rank, size)
+        # Lightning's own sampler wants a chunk for every process; this one it leaves alone.
+        sampler: DistributedSampler[SampleRequests] = DistributedSampler(chunks, num_replicas=1, rank=0, shuffle=False)
+        return DataLoader(chunks, batch_size=1, sampler=sampler, collate_fn=_only)
 
 
 def _only(chunks: Any) -> Any:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 TransformKind = Literal["none", "standardise", "log", "log1p"]
+ScaleKind = Literal["standardise", "log", "log1p"]
+"""Those that have no unit."""
 _FITTED = ("shift", "mean", "std", "highest")
 _EDGE = 1e-6  # of the geometric mean of what the logarithm is taken of
 _EQUAL = 1e-8  # spread of equal values, relative to them
@@ -128,3 +130,13 @@ def _scale(values: Tensor) -> Tensor:
     if len(apart) == 0:
         return values.abs().max().clamp_min(1.0)
     return above.median() if above.median() >= apart.min() else apart.median()
+
+
+def check_scale(kind: str) -> None:
+    """Accept a scale without unit, for what is measured in standard deviations.
+
+    Raises:
+        ValueError: If it is another one.
+    """
+    if kind not in get_args(ScaleKind):
+        raise ValueError(f"the transform {kind!r} has a unit: choose one of {', '.join(get_args(ScaleKind))}")

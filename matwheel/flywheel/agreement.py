@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from matwheel.data.crystal import BoolArray, CrystalTable, FloatArray
-from matwheel.data.targets import TargetTransform, TransformKind
+from matwheel.data.targets import ScaleKind, TargetTransform, check_scale
 from matwheel.flywheel.filters import FilterResult, FilterStep
 from matwheel.flywheel.labels import Teacher
 
@@ -26,13 +26,14 @@ class LabelAgreement:
     """
 
     def __init__(
-        self, max_spread: float | None = 0.5, max_deviation: float | None = 1.0, transform: TransformKind = "log"
+        self, max_spread: float | None = 0.5, max_deviation: float | None = 1.0, transform: ScaleKind = "log"
     ) -> None:
         if max_spread is None and max_deviation is None:
             raise ValueError("agreement needs max_spread or max_deviation: leave the agreement out instead")
         for name, value in (("max_spread", max_spread), ("max_deviation", max_deviation)):
             if value is not None and not value > 0:
                 raise ValueError(f"{name} must be above 0, not {value}")
+        check_scale(transform)
         self.max_spread = max_spread
         self.max_deviation = max_deviation
         self.transform = transform

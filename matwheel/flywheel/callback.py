@@ -34,6 +34,7 @@ from matwheel.flywheel.tracking import differences
 from matwheel.flywheel.trainers import StageTrainers, seed_all
 from matwheel.flywheel.turn import TurnSettings
 from matwheel.flywheel.wheel import Wheel
+from matwheel.models.averaging import replace_averages
 from matwheel.models.con_cdvae import ConCDVAE
 from matwheel.models.kernel_prior import KernelPrior
 from matwheel.models.latent_prior import LatentPrior
@@ -216,6 +217,7 @@ class Flywheel(Callback):
         """Give the model the weights of the last arm, and log the errors of all."""
         assert self._wheel is not None
         self._wheel.load_best(pl_module)
+        replace_averages(trainer, pl_module)
         for row in self.results:
             is_named_by_arm = row.predictor in (row.arm, self._wheel.own_predictor)
             name = row.arm if is_named_by_arm else f"{row.arm} {row.predictor}"

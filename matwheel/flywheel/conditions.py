@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from matwheel.data.crystal import FloatArray, IntArray
-from matwheel.data.targets import TargetTransform, TransformKind
+from matwheel.data.targets import ScaleKind, TargetTransform, check_scale
 
 _MAX_ROUNDS = 100
 _GRID_STEP = 0.02  # standard deviations
@@ -46,9 +46,10 @@ class ConditionSampler(ABC):
 
     asks_teachers = False
 
-    def __init__(self, transform: TransformKind = "log", bandwidth: float | Literal["scott"] = "scott") -> None:
+    def __init__(self, transform: ScaleKind = "log", bandwidth: float | Literal["scott"] = "scott") -> None:
         if not isinstance(bandwidth, str) and bandwidth < 0:
             raise ValueError(f"the bandwidth must not be negative, got {bandwidth}")
+        check_scale(transform)
         self.transform = transform
         self.bandwidth = bandwidth
 
@@ -190,7 +191,7 @@ class UniformTarget(ConditionSampler):
 class _Weighted(ConditionSampler):
     """Training rows chosen in proportion to a weight."""
 
-    def __init__(self, power: float, transform: TransformKind, bandwidth: float | Literal["scott"]) -> None:
+    def __init__(self, power: float, transform: ScaleKind, bandwidth: float | Literal["scott"]) -> None:
         super().__init__(transform, bandwidth)
         if power < 0:
             raise ValueError(f"the power must not be negative, got {power}: 0 is the training distribution")
@@ -223,7 +224,7 @@ class TailWeighted(_Weighted):
     """
 
     def __init__(
-        self, power: float = 0.5, transform: TransformKind = "log", bandwidth: float | Literal["scott"] = "scott"
+        self, power: float = 0.5, transform: ScaleKind = "log", bandwidth: float | Literal["scott"] = "scott"
     ) -> None:
         super().__init__(power, transform, bandwidth)
 
@@ -248,7 +249,7 @@ class WhereTeachersDisagree(_Weighted):
     asks_teachers = True
 
     def __init__(
-        self, power: float = 1.0, transform: TransformKind = "log", bandwidth: float | Literal["scott"] = "scott"
+        self, power: float = 1.0, transform: ScaleKind = "log", bandwidth: float | Literal["scott"] = "scott"
     ) -> None:
         super().__init__(power, transform, bandwidth)
 
@@ -284,7 +285,7 @@ def _density(values: FloatArray, width: float) -> FloatArray:
     return density
 
 
-def _fitted(kind: TransformKind, values: FloatArray) -> TargetTransform:
+def _fitted(kind: ScaleKind, values: FloatArray) -> TargetTransform:
     transform = TargetTransform(kind)
     transform.fit(torch.from_numpy(np.ascontiguousarray(values)))
     return transform

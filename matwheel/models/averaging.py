@@ -35,3 +35,11 @@ class WeightAverage(WeightAveraging):
             torch._foreach_lerp_(average, current, 1 - self.decay)
         else:
             torch._foreach_copy_(average, current)
+
+
+def replace_averages(trainer: L.Trainer, model: L.LightningModule) -> None:
+    """Forget what a trainer has averaged: what it validates and saves is the model as it is now."""
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        average = callback._average_model if isinstance(callback, WeightAveraging) else None
+        if average is not None:
+            average.module.load_state_dict(model.state_dict())

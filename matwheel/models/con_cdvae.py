@@ -300,7 +300,7 @@ class ConCDVAE(L.LightningModule):
         """Terms of the loss and further metrics, each [B], per crystal."""
         mu, log_var = self.encode(batch)
         latent = mu + torch.exp(0.5 * log_var) * draws.latent
-        encoded = self.condition_embedding.encode(batch.conditions)
+        encoded = self.condition_embedding.encode(batch.conditions, refuse_unknown=False)
         decoded = self.decode_latent(latent, self.condition_embedding.hide(encoded, draws.condition))
         cell_error = decoded.cell - self.lattice_scaler(batch.lattice, batch.num_atoms)
         composition = torch.log_softmax(decoded.composition_logits, 1)

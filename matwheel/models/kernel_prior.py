@@ -85,8 +85,9 @@ class KernelPrior(LatentPrior):
 
     def validation_step(self, batch: LatentBatch, batch_idx: int) -> None:
         """Log how far a latent drawn for the conditions of each crystal is from them, as the property head sees it."""
-        latents = self._draw(batch.conditions, batch.position)
-        errors = self.vae.property_head.loss(latents, self.vae.condition_embedding.encode(batch.conditions))
+        conditions = self.vae.condition_embedding.encode(batch.conditions, refuse_unknown=False)
+        latents = self.density.sample(conditions, batch.position, self.bandwidth)
+        errors = self.vae.property_head.loss(latents, conditions)
         self.log("val/loss", errors.mean(), batch_size=len(batch.position), sync_dist=True)
 
     def _draw(self, conditions: Tensor, seeds: Tensor) -> Tensor:

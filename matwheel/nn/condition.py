@@ -118,17 +118,17 @@ class _ClassCondition(nn.Module):
         self.classes.fill_(_NO_CLASS)
         self.classes[: len(found)] = found
 
-    def encode(self, name: str, values: Tensor) -> Tensor:
+    def encode(self, name: str, values: Tensor, refuse_unknown: bool) -> Tensor:
         values = values.to(self.classes.dtype)
         position = torch.searchsorted(self.classes, values.contiguous()).clamp(max=len(self.classes) - 1)
-        missing = values.isnan()
-        unknown = (self.classes[position] != values) & ~missing
-        if bool(unknown.any()):
+        is_known = self.classes[position] == values
+        unknown = ~is_known & ~values.isnan()
+        if refuse_unknown and bool(unknown.any()):
             known = ", ".join(f"{value:g}" for value in self.classes[self.classes < _NO_CLASS].tolist())
             raise ValueError(
                 f"condition {name!r} has no class {float(values[unknown][0]):g}; classes found in training: {known}"
             )
-        return position.masked_fill(missing, _ABSENT)
+        return position.masked_fill(~is_known, _ABSENT)
 
     def forward(self, position: Tensor) -> Tensor:
         absent = (position < 0)[:, None]
@@ -234,14 +234,18 @@ class ConditionEmbedding(nn.Module):
             if len(known):
                 part.fit(name, known)
 
-    def encode(self, conditions: Float[Tensor, "crystals conditions"]) -> EncodedConditions:
+    def encode(
+        self, conditions: Float[Tensor, "crystals conditions"], refuse_unknown: bool = True
+    ) -> EncodedConditions:
         """Bring conditions to the scale of networks.
 
         Args:
             conditions: [B, C], user's units, columns as in `names`; NaN where not given, which needs `dropout`.
+            refuse_unknown: A class not seen in training is an error, as in a request. Where crystals of such a class
+                are validated it counts as not given.
 
         Raises:
-            ValueError: If a value is missing or infinite, or is a class not seen in training.
+            ValueError: If a value is missing or infinite, or is an unknown class.
         """
         if conditions.ndim != 2 or conditions.shape[1] != len(self.parts):
             raise ValueError(
@@ -249,10 +253,12 @@ class ConditionEmbedding(nn.Module):
             )
         scalars = [conditions.new_zeros(len(conditions), 0)]
         classes = [torch.zeros(len(conditions), 0, dtype=torch.long, device=conditions.device)]
-        parts = zip(self.names, self._parts(), self.is_class, conditions.unbind(1), strict=True)
-        for name, part, is_class, column in parts:
+        for name, part, column in zip(self.names, self._parts(), conditions.unbind(1), strict=True):
             self._check(name, column)
-            (classes if is_class else scalars).append(part.encode(name, column)[:, None])
+            if isinstance(part, _ClassCondition):
+                classes.append(part.encode(name, column, refuse_unknown)[:, None])
+            else:
+                scalars.append(part.encode(name, column)[:, None])
         return EncodedConditions(torch.cat(scalars, 1), torch.cat(classes, 1))
 
     def hide(self, encoded: EncodedConditions, chance: Float[Tensor, " crystals"] | None = None) -> EncodedConditions:

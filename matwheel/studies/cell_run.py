@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from matwheel.files import RUNS, latest_log_folder, write_text_atomically
 from matwheel.flywheel.ledger import RESULTS_REVISION
 from matwheel.flywheel.results import read_results
@@ -49,14 +51,18 @@ class CellRun:
         """Whether it was finished with the settings that it has now."""
         path = self.folder / _DONE
         is_whole = path.is_file() and (self.folder / _RESULTS).is_file()
-        return is_whole and path.read_text(encoding="utf-8") == self._identity()
+        return is_whole and path.read_text(encoding="utf-8") == self.identity()
 
     def discard_results(self) -> None:
         """Before it is run again: results of settings that have changed are no reason for the wheel to stop."""
         (self.folder / _RESULTS).unlink(missing_ok=True)
 
-    def conclude(self, finished: Finished) -> Finished:
+    def conclude(self, finished: Finished, identity: str) -> Finished:
         """Note that the cell is finished if its command ended well and left results.
+
+        Args:
+            finished: How the command ended.
+            identity: What the cell was when it began: a config may have been edited since.
 
         Returns:
             How it ended.
@@ -65,7 +71,7 @@ class CellRun:
             return finished
         if not (self.folder / _RESULTS).is_file():
             return replace(finished, problem="no results: one of its configs must contain a Flywheel callback")
-        write_text_atomically(self.folder / _DONE, self._identity())
+        write_text_atomically(self.folder / _DONE, identity)
         return finished
 
     def rows(self) -> list[dict[str, Any]]:
@@ -79,10 +85,12 @@ class CellRun:
         labels, sizes = self.cell.labels, self._split_sizes()
         return [{**labels, **asdict(row), **labels, **sizes} for row in read_results(self.folder / _RESULTS)]
 
-    def _identity(self) -> str:
-        """What decides its results, the content of configs and of files that options name rather than their names."""
+    def identity(self) -> str:
+        """What decides its results, the content of configs and of files that they name rather than their names."""
         settings = self.cell.settings
-        named = {text: Path(text) for _, option in settings.options for text in _texts(option)}
+        configs: list[Option] = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in settings.configs]
+        options = [*configs, *(option for _, option in settings.options)]
+        named = {text: Path(text) for option in options for text in _texts(option)}
         content = {
             "revision": RESULTS_REVISION,
             "cell": dict(self.cell.labels),

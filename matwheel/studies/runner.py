@@ -55,10 +55,11 @@ def run_study(study: Study, folder: Path, engine: Engine) -> list[Finished]:
                     runs[name].discard_results()
                     if leader[name] in table.rows:
                         take_stages(runs[leader[name]].folder, runs[name].folder)
+                identities = {name: runs[name].identity() for name in wave}
                 with closing(engine.run([runs[name].command() for name in wave])) as ended:
                     for ending in ended:
                         name = ending.command.name
-                        finished = runs[name].conclude(ending)
+                        finished = runs[name].conclude(ending, identities[name])
                         if finished.problem:
                             failed.append(finished)
                             bar.write(f"failed: {name}: {finished.problem}")

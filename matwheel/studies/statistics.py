@@ -42,7 +42,7 @@ def statistics(results: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
     """
     names = [name for name in dict.fromkeys(("dataset", "target", "scenario", *axes)) if name not in REPLICATES]
     rows: list[dict[str, Any]] = []
-    for _, group in results.groupby(names, sort=False):
+    for _, group in results.groupby(names, sort=False, dropna=False):
         same = {name: group[name].iloc[0] for name in names}
         overlap = float((group["test_rows"] / group["train_rows"]).mean())
         errors = _errors(group)

@@ -22,7 +22,7 @@ def format_statistics(table: pd.DataFrame) -> str:
     """
     names = list(table.columns[: table.columns.get_loc("arm")])
     blocks = []
-    for _, group in table.groupby(names, sort=False):
+    for _, group in table.groupby(names, sort=False, dropna=False):
         first = group.iloc[0]
         title = ", ".join(str(first[name]) if name in COLUMNS else f"{name} {first[name]}" for name in names)
         real = next((arm for arm in REFERENCES if arm in set(group["arm"])), "real alone")

@@ -84,12 +84,17 @@ def test_predictions_agree_with_the_errors(finished: Path) -> None:
         assert (table["prediction"] - table["target"]).abs().mean() == pytest.approx(row.test_mae, rel=1e-5)
 
 
-def test_the_trainer_ends_with_the_last_arm(finished: Path, table: Path) -> None:
+def test_the_trainer_ends_with_the_last_arm(finished: Path, table: Path, tmp_path: Path) -> None:
     trainer, flywheel = spin(finished, table)
     stored = torch.load(finished / "stages" / "predictor-F+G_F" / "best.ckpt", weights_only=True)["state_dict"]
+    trainer.save_checkpoint(tmp_path / "last.ckpt")  # despite the average of the weights that were never trained
+    saved = torch.load(tmp_path / "last.ckpt", weights_only=True)["state_dict"]
     for name, value in trainer.lightning_module.state_dict().items():
         assert torch.equal(value, stored[name]), name
+        assert torch.equal(value, saved[name]), name
     data = trainer.datamodule  # type: ignore[attr-defined]
+    (validated,) = trainer.validate(trainer.lightning_module, datamodule=data, verbose=False)
+    assert validated["val/mae"] == pytest.approx(flywheel.results[-1].val_mae, rel=1e-5)
     assert len(data.train_rows) == 24 + flywheel.results[-1].n_synthetic
     assert trainer.max_epochs == 2
 

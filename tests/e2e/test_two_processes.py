@@ -67,9 +67,17 @@ def _on_two(launcher: Launcher, command: list[str]) -> list[str]:
     return [sys.executable, *MODULE, *command, "--trainer.devices", "2", "--trainer.strategy", "ddp"]
 
 
-@pytest.mark.parametrize(("launcher", "scenario"), [("lightning", "semi"), ("torchrun", "full")])
-def test_two_processes_agree_with_one(launcher: Launcher, scenario: ScenarioName) -> None:
-    command = [*_command(scenario), "--trainer.max_epochs", "8"]
+@pytest.mark.parametrize(
+    ("launcher", "scenario", "chunk_size", "chunks"),
+    [
+        ("lightning", "semi", 4, ["0000000-0000003", "0000004-0000007"]),
+        ("torchrun", "full", 64, ["0000000-0000027"]),  # the second process has none
+    ],
+)
+def test_two_processes_agree_with_one(
+    launcher: Launcher, scenario: ScenarioName, chunk_size: int, chunks: list[str]
+) -> None:
+    command = [*_command(scenario, chunk_size=chunk_size), "--trainer.max_epochs", "8"]
     subprocess.run(_on_two(launcher, command), check=True, timeout=900)
     results = read_results(RUN / "results.csv")
     assert [row.arm for row in results] == ["dummy", "trees", *DEFAULT_ARMS[scenario]]
@@ -82,7 +90,7 @@ def test_two_processes_agree_with_one(launcher: Launcher, scenario: ScenarioName
 
     samples, made_by_two = RUN / "stages" / "samples", RUN / "made-by-two"
     parts = sorted(path.stem for path in (samples / "parts").iterdir())
-    assert parts[:2] == ["0000000-0000003", "0000004-0000007"]  # chunks as one process would make them
+    assert parts[:2] == chunks  # as one process would make them
     shutil.move(samples, made_by_two)
     main([*command, "--trainer.devices", "1"])
     one, two = (CrystalTable.load(folder / "samples.npz") for folder in (samples, made_by_two))

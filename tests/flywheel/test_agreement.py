@@ -48,6 +48,8 @@ def test_steps_are_options() -> None:
         LabelAgreement(None, None)
     with pytest.raises(ValueError, match="max_spread must be above 0"):
         LabelAgreement(max_spread=0.0)
+    with pytest.raises(ValueError, match="transform 'none' has a unit: choose one of standardise, log, log1p"):
+        LabelAgreement(transform="none")  # type: ignore[arg-type]
 
 
 def test_a_prediction_that_is_no_number_does_not_pass() -> None:

@@ -61,6 +61,11 @@ def test_kernel_density_keeps_correlations() -> None:
     assert np.corrcoef(drawn.T)[0, 1] < -0.95
 
 
+def test_a_scale_with_a_unit_is_refused() -> None:
+    with pytest.raises(ValueError, match="transform 'none' has a unit"):
+        TailWeighted(transform="none")  # type: ignore[arg-type]
+
+
 def test_uniform_covers_the_logarithmic_range() -> None:
     training = np.exp(np.random.default_rng(0).normal(2.0, 0.3, size=(300, 1)))
     drawn = np.log(UniformTarget().draw(training, 2000, seed=0)[:, 0])

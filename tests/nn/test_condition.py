@@ -147,6 +147,9 @@ def test_a_condition_nobody_knows_is_left_unfitted() -> None:
 def test_an_unknown_class_is_an_error(value: float) -> None:
     with pytest.raises(ValueError, match=r"'system' has no class .*classes found in training: 3, 7, 225"):
         embed(several(), 1.0, value, 10)
+    conditions = torch.tensor([[1.0, value, 10], [1.0, 3.0, 10]])
+    encoded = several().encode(conditions, refuse_unknown=False)
+    assert encoded.classes.flatten().tolist() == [-1, 0]
 
 
 def test_too_many_classes_are_an_error() -> None:

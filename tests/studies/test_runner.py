@@ -137,6 +137,32 @@ def test_changed_files_that_options_name_are_noticed(folder: Path, tmp_path: Pat
         assert engine.ran == again
 
 
+def test_changed_files_that_configs_name_are_noticed(study: Study, folder: Path, tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text("id\n")
+    (tmp_path / "full.yaml").write_text(f"data: {{init_args: {{dataset: {table}}}}}\n")
+    assert run_study(study, folder, PretendEngine()) == []
+    table.write_text("id\na\n")
+    engine = PretendEngine()
+    run_study(study, folder, engine)
+    assert len(engine.ran) == 4
+
+
+def test_a_config_that_is_edited_while_a_study_runs_is_not_what_was_run(
+    study: Study, folder: Path, tmp_path: Path
+) -> None:
+    class Editing(PretendEngine):
+        def run(self, commands: Sequence[Command]) -> Generator[Finished]:
+            for finished in super().run(commands):
+                (tmp_path / "full.yaml").write_text("trainer: {max_epochs: 3}\n")
+                yield finished
+
+    run_study(study, folder, Editing())
+    engine = PretendEngine()
+    run_study(study, folder, engine)
+    assert len(engine.ran) == 4
+
+
 def test_a_version_with_other_results_runs_cells_again(
     study: Study, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
