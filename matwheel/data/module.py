@@ -20,10 +20,10 @@ from matwheel.data.catalogue import load
 from matwheel.data.cells import niggli_reduce
 from matwheel.data.checks import usable_rows
 from matwheel.data.crystal import CrystalTable, FloatArray, IntArray
+from matwheel.data.division import divide
 from matwheel.data.graphs import CrystalGraphs
 from matwheel.data.late_loader import LateLoader
-from matwheel.data.repeats import without_repeats
-from matwheel.data.rows import BadRow, LoadedTable, Reason
+from matwheel.data.rows import LoadedTable
 from matwheel.data.shares import Shares
 from matwheel.data.splits import RandomSplit, Split, SplitRows
 
@@ -145,35 +145,13 @@ class CrystalDataModule(L.LightningDataModule):
         self.table = loaded.table
         self.report = loaded.report
         if stage != "predict":
-            self.split_rows = self._split(loaded)
+            required = list(dict.fromkeys([self.target, *self.conditions]))
+            fraction, unlabelled = self.labelled_fraction, self.use_unlabelled
+            self.split_rows, self.report = divide(loaded, required, self.split, fraction, unlabelled)
         if len(self.report):
             log.warning("%s", self.report.summary())
         self._real = self._cached_graphs(self.table)
         self.use_training()
-
-    def _split(self, loaded: LoadedTable) -> SplitRows:
-        required = list(dict.fromkeys([self.target, *self.conditions]))
-        usable = usable_rows(loaded, required, may_be_missing=[self.target] if self.use_unlabelled else [])
-        is_unlabelled = np.isnan(usable.table.properties[self.target])
-        usable = usable.take(np.argsort(is_unlabelled, kind="stable"))  # those with a label stand for their crystal
-        if loaded.own:
-            usable = without_repeats(usable, required)
-        self.report = usable.report
-        missing = usable.report.counts().get(Reason.MISSING, 0)
-        if missing and self.labelled_fraction < 1:
-            log.warning(
-                "labels are hidden (labelled_fraction %g) while %d crystals without a label are left out: "
-                "use_unlabelled trains on them too",
-                self.labelled_fraction,
-                missing,
-            )
-        is_unlabelled = np.isnan(usable.table.properties[self.target])
-        ids = zip(usable.source_rows[is_unlabelled].tolist(), usable.table.ids[is_unlabelled].tolist(), strict=True)
-        aside = [BadRow(row, id, Reason.MISSING, f"{self.target} is missing") for row, id in ids]
-        labelled = usable.take(np.flatnonzero(~is_unlabelled), aside)
-        in_table = np.searchsorted(loaded.source_rows, usable.source_rows)
-        split = self.split.split(labelled, self.labelled_fraction)
-        return split.map(in_table[~is_unlabelled], in_table[is_unlabelled])
 
     def use_training(
         self, real_rows: IntArray | None = None, synthetic: CrystalTable | None = None, synthetic_weight: float = 1.0
