@@ -11,6 +11,7 @@ from jsonargparse import ArgumentParser, Namespace
 
 from matwheel.command import command
 from matwheel.data.inputs import read_structures
+from matwheel.data.tables import WRITTEN_HERE
 from matwheel.devices import DEVICE_HELP, find_device
 from matwheel.files import PREDICTIONS, SKIPPED_ROWS, check_writable, replaced_when_complete
 from matwheel.predictors.saved_ensemble import PredictorEnsemble
@@ -86,6 +87,10 @@ def _run(options: Namespace) -> None:
     written = {path.resolve() for path in (out, skipped)}
     if replaced := [path for path in options.inputs if path.resolve() in written]:
         raise ValueError(f"{replaced[0]} is an input and would be replaced: name another file as --out")
+    if out.name not in WRITTEN_HERE and out.suffix == ".csv":
+        for path in options.inputs:
+            if path.is_dir() and path.resolve() == out.resolve().parent:
+                raise ValueError(f"a table in {path} would be taken for the names of its crystals: write it elsewhere")
     if out.is_dir():
         raise ValueError(f"{out} is a folder: name a file in it as --out")
     check_writable(out.parent)

@@ -243,6 +243,16 @@ def test_inputs_are_not_replaced(folder: Path, tmp_path: Path, checkpoints: list
         assert given.read_text() == "id,cif\n"
 
 
+def test_the_table_of_a_folder_is_not_replaced(tmp_path: Path, checkpoints: list[Path]) -> None:
+    (tmp_path / "a.cif").write_text(cif(CAESIUM_CHLORIDE))
+    (tmp_path / "mine.csv").write_text("id\na\n")
+    for name in ("mine.csv", "other.csv"):
+        with pytest.raises(SystemExit):
+            predict([str(checkpoints[0]), str(tmp_path), "--out", str(tmp_path / name)])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.cif", "mine.csv"]
+    predicted(tmp_path / "predictions.csv", checkpoints[0], tmp_path)
+
+
 def test_the_column_of_the_training_can_be_named(tmp_path: Path, checkpoints: list[Path]) -> None:
     salt = cif(CAESIUM_CHLORIDE)
     table = tmp_path / "two.csv"
