@@ -17,6 +17,14 @@ def test_those_that_the_process_may_use_are_counted() -> None:
     assert done.stdout == "1\n"
 
 
+@pytest.mark.parametrize(("limit", "expected"), [("", 6), ("4", 4), ("8", 6), ("0", 6), ("all", 6)])
+def test_a_study_divides_them(limit: str, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    monkeypatch.setenv("MATWHEEL_PROCESSORS", limit)
+    assert available_processors() == expected
+
+
 def test_where_the_system_does_not_tell_all_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 6)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from matwheel.parent import PARENT_VARIABLE
+from matwheel.processors import LIMIT_VARIABLE
 from matwheel.studies.cards import VISIBLE
 
 PAUSE = 0.2  # seconds between two looks at a program
@@ -41,7 +42,12 @@ class Command:
             cards: GPUs that it sees; None for those that this process sees.
         """
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        environment = {**os.environ, "OMP_NUM_THREADS": str(threads), PARENT_VARIABLE: str(os.getpid())}
+        environment = {
+            **os.environ,
+            "OMP_NUM_THREADS": str(threads),
+            LIMIT_VARIABLE: str(threads),
+            PARENT_VARIABLE: str(os.getpid()),
+        }
         if cards is not None:
             environment[VISIBLE] = ",".join(cards)
         with self.log.open("ab") as log:

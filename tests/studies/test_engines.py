@@ -53,7 +53,7 @@ def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Engine:
 
 def test_all_are_run_and_how_they_ended_is_told(engine: Engine, tmp_path: Path) -> None:
     programs = {
-        "good": "import os; print(os.environ['OMP_NUM_THREADS'], os.getcwd())",
+        "good": "import os; print(os.environ['OMP_NUM_THREADS'], os.environ['MATWHEEL_PROCESSORS'], os.getcwd())",
         "bad": "print('some\\rprogress'); raise SystemExit(3)",
         "killed": "import os; os.kill(os.getpid(), 9)",
         "last": "",
@@ -62,7 +62,7 @@ def test_all_are_run_and_how_they_ended_is_told(engine: Engine, tmp_path: Path) 
     with closing(engine.run(commands)) as ended:
         problems = {finished.command.name: finished.problem for finished in ended}
     assert problems == {"good": "", "bad": "exit status 3", "killed": "ended by SIGKILL", "last": ""}
-    assert commands[0].last_lines(5) == f"1 {tmp_path}"
+    assert commands[0].last_lines(5) == f"1 1 {tmp_path}"
     assert commands[1].last_lines(5) == "progress"
     assert commands[3].last_lines(5) == ""
 
