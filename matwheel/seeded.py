@@ -61,7 +61,7 @@ def seeded_normal(seeds: Int[Tensor, " n"], stream: int, size: int) -> Float[Ten
     """Standard normal numbers; arguments and shape as for `seeded_uniform`."""
     bits = _bits(seeds, stream, size)
     radius = torch.sqrt(-2 * torch.log(_to_uniform(_shift_right(bits, 64 - _RESOLUTION))))
-    angle = 2 * math.pi * _to_uniform(_shift_right(bits, 0) & (2**_RESOLUTION - 1))
+    angle = 2 * math.pi * _to_uniform(bits & (2**_RESOLUTION - 1))
     return radius * torch.cos(angle)
 
 
