@@ -17,6 +17,7 @@ WEIGHTS = "weights.json"
 """Weight of each part by name, in the folder of the fit."""
 _RESAMPLES = 100
 _FOLDS = 5
+_ROUNDING = 1e-9  # of the solver: a smaller weight is none
 
 
 class Stack(Predictor):
@@ -91,5 +92,5 @@ def _best_weights(predicted: FloatArray, target: FloatArray, times: FloatArray) 
     constraints = np.concatenate([predicted, np.ones((len(predicted), 1))], axis=1)
     bounds = [*zip(-times, times, strict=True), (None, None)]
     found = linprog(-np.append(target, 1.0), constraints, np.zeros(len(predicted)), bounds=bounds)
-    weights: FloatArray = -found.ineqlin.marginals
-    return weights
+    weights: FloatArray = np.where(-found.ineqlin.marginals > _ROUNDING, -found.ineqlin.marginals, 0.0)
+    return weights / weights.sum()
