@@ -92,5 +92,7 @@ def _best_weights(predicted: FloatArray, target: FloatArray, times: FloatArray) 
     constraints = np.concatenate([predicted, np.ones((len(predicted), 1))], axis=1)
     bounds = [*zip(-times, times, strict=True), (None, None)]
     found = linprog(-np.append(target, 1.0), constraints, np.zeros(len(predicted)), bounds=bounds)
-    weights: FloatArray = np.where(-found.ineqlin.marginals > _ROUNDING, -found.ineqlin.marginals, 0.0)
-    return weights / weights.sum()
+    multipliers: FloatArray = -found.ineqlin.marginals
+    multipliers[multipliers < _ROUNDING] = 0.0
+    weights: FloatArray = multipliers / multipliers.sum()
+    return weights
