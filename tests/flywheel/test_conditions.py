@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.stats import ks_2samp, kstest
 
@@ -30,6 +30,7 @@ HEAVY_TAIL = np.exp(np.random.default_rng(0).normal(2.0, 0.8, size=(700, 1)))
     training=st.lists(st.tuples(st.floats(-50, 1000), st.floats(0.01, 5), st.integers(0, 3)), min_size=1, max_size=30),
     seed=st.integers(0, 2**31),
 )
+@example(training=[(0.0, 1.0, 0), (1.6829336919027242e-304, 1.0, 0)], seed=0)  # a range of 1e8 standard deviations
 def test_drawn_values_stay_in_the_training_range(
     sampler: ConditionSampler, training: list[tuple[float, float, int]], seed: int
 ) -> None:
