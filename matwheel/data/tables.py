@@ -178,8 +178,7 @@ def _json_columns(content: Any, path: Path) -> tuple[_Columns, dict[int, BadStru
     if isinstance(content, list):
         return *_record_columns(content), targets
     if isinstance(content, Mapping) and len(content) > 1 and all(map(_holds_structure, content.values())):
-        records = [record if "structure" in record else {"structure": record} for record in content.values()]
-        return *_record_columns([{"id": id, **record} for id, record in zip(content, records, strict=True)]), targets
+        return *_record_columns([{"id": id, **_as_record(record)} for id, record in content.items()]), targets
     if isinstance(content, Mapping):
         cells = {name: list(col.values()) if isinstance(col, Mapping) else col for name, col in content.items()}
         if all(isinstance(column, list) for column in cells.values()) and len({len(c) for c in cells.values()}) == 1:
@@ -189,6 +188,12 @@ def _json_columns(content: Any, path: Path) -> tuple[_Columns, dict[int, BadStru
 
 def _holds_structure(record: object) -> bool:
     return isinstance(record, Mapping) and any(map(looks_like_structure, (record, *record.values())))
+
+
+def _as_record(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The record, or one of a structure where it is itself a structure and no columns with the parts of one."""
+    is_structure = looks_like_structure(record) and not all(name in record for name in ARRAY_NAMES)
+    return {"structure": record} if is_structure else record
 
 
 def _jsonl_columns(text: str) -> tuple[_Columns, dict[int, BadStructureError]]:

@@ -86,9 +86,18 @@ def test_json_layouts(tmp_path):
         "by_id.json": frame.set_index("material_id").to_json(orient="index"),
         "lines.jsonl": frame.to_json(orient="records", lines=True),
     }
+    for name, column, write in (("cif", "my geometry", cif), ("arrays", "", as_arrays)):
+        by_id = {
+            id: {"y": y, **({column: write(s)} if column else write(s))}
+            for id, s, y in zip(IDS, STRUCTURES, VALUES, strict=True)
+        }
+        layouts[f"{name}_by_id.json"] = json.dumps(by_id)
     for name, text in layouts.items():
         (tmp_path / name).write_text(text)
         assert_read(read_table(tmp_path / name))
+    alone = {id: structure.as_dict() for id, structure in zip(IDS, STRUCTURES, strict=True)}
+    (tmp_path / "alone.json").write_text(json.dumps(alone))
+    assert read_table(tmp_path / "alone.json").table.ids.tolist() == IDS
     (tmp_path / "records.json.gz").write_bytes(gzip.compress(layouts["records.json"].encode()))
     assert_read(read_table(tmp_path / "records.json.gz"))
 
