@@ -40,7 +40,7 @@ def divide(
     if loaded.own:
         usable = without_repeats(usable, required)
     missing = usable.report.counts().get(Reason.MISSING, 0)
-    if missing and labelled_fraction < 1:
+    if missing and labelled_fraction < 1 and not use_unlabelled:
         log.warning(
             "labels are hidden (labelled_fraction %g) while %d crystals without a label are left out: "
             "use_unlabelled trains on them too",

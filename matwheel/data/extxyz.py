@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from ase import Atoms
 
 
+_KEY_AND_VALUE = re.compile(r"""([^\s="']+)\s*=\s*("[^"]*"|'[^']*'|\S+)""")
+
+
 def read_extxyz(path: Path, id_key: str | None = None, id_keys: frozenset[str] = frozenset()) -> Records:
     """Read all frames; a bad frame does not spoil the others.
 
@@ -63,8 +66,8 @@ def crystal_from_atoms(atoms: Atoms, id: str = "") -> Crystal:
 
 def _as_written(frame: str, key: str, value: object) -> str:
     """A value of the comment line as it stands there: ASE reads the id 0012 as the number 12."""
-    found = re.search(rf"""(?:^|\s){re.escape(key)}\s*=\s*("[^"]*"|'[^']*'|\S+)""", frame.split("\n")[1])
-    return found[1].strip("\"'") if found else str(value)
+    written = dict(_KEY_AND_VALUE.findall(frame.split("\n")[1]))
+    return written[key].strip("\"'") if key in written else str(value)
 
 
 def _frames(lines: list[str]) -> list[str | BadStructureError]:
