@@ -88,8 +88,7 @@ class CellRun:
     def identity(self) -> str:
         """What decides its results, the content of configs and of files that they name rather than their names."""
         settings = self.cell.settings
-        configs: list[Option] = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in settings.configs]
-        options = [*configs, *(option for _, option in settings.options)]
+        options = [*map(_read_config, settings.configs), *(option for _, option in settings.options)]
         named = {text: Path(text) for option in options for text in _texts(option)}
         content = {
             "revision": RESULTS_REVISION,
@@ -107,6 +106,14 @@ class CellRun:
             raise ValueError(f"{self.folder} has no version_K/{_SPLIT}: leave the folder of the CSVLogger as it is")
         parts = json.loads((latest / _SPLIT).read_text(encoding="utf-8"))
         return {"train_rows": len(parts["train"]), "test_rows": len(parts["test"])}
+
+
+def _read_config(path: Path) -> Option:
+    try:
+        content: Option = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"{path} is not a config that can be read: {error}") from error
+    return content
 
 
 def _texts(option: Option) -> Iterator[str]:

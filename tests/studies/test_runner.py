@@ -148,6 +148,12 @@ def test_changed_files_that_configs_name_are_noticed(study: Study, folder: Path,
     assert len(engine.ran) == 4
 
 
+def test_a_config_that_is_no_yaml_is_named(study: Study, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "full.yaml").write_text("trainer: [\n")
+    with pytest.raises(ValueError, match=r"full\.yaml is not a config that can be read"):
+        run_study(study, folder, PretendEngine())
+
+
 def test_a_config_that_is_edited_while_a_study_runs_is_not_what_was_run(
     study: Study, folder: Path, tmp_path: Path
 ) -> None:
