@@ -11,6 +11,9 @@ import numpy as np
 
 from matwheel.data.crystal import BoolArray, IntArray
 
+Composition = tuple[tuple[int, int], ...]
+"""Pairs of (atomic number, count), sorted."""
+
 
 def valid_compositions(atomic_numbers: IntArray, num_atoms: IntArray) -> BoolArray:
     """Whether the compositions of crystals pass `is_valid_composition`.
@@ -22,19 +25,29 @@ def valid_compositions(atomic_numbers: IntArray, num_atoms: IntArray) -> BoolArr
     Returns:
         [n].
     """
+    return np.array(list(map(is_valid_composition, reduced_compositions(atomic_numbers, num_atoms))), np.bool_)
+
+
+def reduced_compositions(atomic_numbers: IntArray, num_atoms: IntArray) -> list[Composition]:
+    """The `reduced_composition` of each of n crystals.
+
+    Args:
+        atomic_numbers: [N], those of one crystal after the other.
+        num_atoms: [n], sums to N.
+    """
     parts = np.split(atomic_numbers, np.cumsum(num_atoms)[:-1])
-    return np.array([is_valid_composition(reduced_composition(part)) for part in parts[: len(num_atoms)]], np.bool_)
+    return [reduced_composition(part) for part in parts[: len(num_atoms)]]
 
 
-def reduced_composition(atomic_numbers: IntArray) -> tuple[tuple[int, int], ...]:
-    """Pairs of (atomic number, count), counts divided by their greatest common divisor, sorted."""
+def reduced_composition(atomic_numbers: IntArray) -> Composition:
+    """Composition with counts divided by their greatest common divisor."""
     counts = Counter(atomic_numbers.tolist())
     divisor = gcd(*counts.values())
     return tuple(sorted((number, count // divisor) for number, count in counts.items()))
 
 
 @lru_cache(maxsize=100_000)
-def is_valid_composition(composition: tuple[tuple[int, int], ...]) -> bool:
+def is_valid_composition(composition: Composition) -> bool:
     """Whether oxidation states exist that make a composition neutral with anions more electronegative than cations.
 
     As in SMACT's `smact_validity` (Davies et al., Chem 1, 617, 2016) with its oxidation states of 2014, which CDVAE
@@ -44,7 +57,7 @@ def is_valid_composition(composition: tuple[tuple[int, int], ...]) -> bool:
     in a time that cannot explode.
 
     Args:
-        composition: Pairs of (atomic number, count) as from `reduced_composition`.
+        composition: As from `reduced_composition`.
     """
     if len(composition) == 1 or all(_element(number).is_metal for number, _ in composition):
         return True

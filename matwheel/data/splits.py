@@ -10,10 +10,11 @@ import json
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
+from matwheel.data.compositions import reduced_compositions
 from matwheel.data.crystal import CrystalTable, IntArray
 from matwheel.data.row_finder import RowFinder, read_json_object
 from matwheel.data.rows import LoadedTable
@@ -115,6 +116,61 @@ class RandomSplit(Split):
         n_train = rest if sum(fractions) > 1 - 1e-9 else min(max(round(self.train * n), 1), rest)
         val, test, train = np.split(order[: n_val + n_test + n_train], [n_val, n_val + n_test])
         return SplitRows(train, val, test, _labelled(train, labelled_fraction, self.seed))
+
+
+@dataclass(frozen=True)
+class GroupSplit(Split):
+    """Shuffle groups of crystals by seed, then cut between groups: like crystals are not trained on and tested.
+
+    A part ends with the group that fills it, and has more rows than its fraction by less than that group.
+
+    Args:
+        by: What crystals of a group have in common: `formula`, the reduced one (polymorphs stay together), or
+            `elements`, the chemical system.
+        val: Fraction of rows for validation, 0 for none.
+        test: Fraction for the test, 0 for none.
+        seed: Seed of the shuffle and of the labelled subset.
+    """
+
+    by: Literal["formula", "elements"] = "formula"
+    val: float = 0.15
+    test: float = 0.15
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.val, self.test) < 0 or self.val + self.test >= 1:
+            raise ValueError(
+                f"fractions val {self.val} and test {self.test} must not be negative and leave some for training"
+            )
+
+    def split(self, loaded: LoadedTable, labelled_fraction: float = 1.0) -> SplitRows:
+        """See `Split.split`."""
+        groups = self._groups(loaded.table)
+        order = np.random.default_rng(self.seed).permutation(len(groups))
+        shuffled, sizes = [groups[group] for group in order], np.array([len(groups[group]) for group in order])
+        before = np.cumsum(sizes) - sizes  # rows of earlier groups
+        test_end = self.test * len(loaded)
+        val_end = before[before >= test_end].min(initial=len(loaded)) + self.val * len(loaded)
+        part = np.where(before < test_end, 0, np.where(before < val_end, 1, 2))
+        test, val, train = (
+            np.array([row for group in np.flatnonzero(part == which) for row in shuffled[group]], dtype=np.int64)
+            for which in range(3)
+        )
+        if not len(train) or (self.val and not len(val)):
+            raise ValueError(
+                f"{loaded.name} has {len(groups)} groups of equal {self.by}, the largest of {sizes.max()} of "
+                f"{len(loaded)} rows: too few or too large for this split"
+            )
+        return SplitRows(train, val, test, _labelled(train, labelled_fraction, self.seed))
+
+    def _groups(self, table: CrystalTable) -> list[list[int]]:
+        """Rows of each group, in the order of the table."""
+        compositions = reduced_compositions(table.atomic_numbers, table.num_atoms)
+        groups: dict[object, list[int]] = {}
+        for row, composition in enumerate(compositions):
+            key = composition if self.by == "formula" else tuple(number for number, _ in composition)
+            groups.setdefault(key, []).append(row)
+        return list(groups.values())
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,12 @@ import numpy as np
 from matwheel.data.catalogue import load
 from matwheel.data.cells import niggli_reduce
 from matwheel.data.checks import usable_rows
-from matwheel.data.compositions import reduced_composition
+from matwheel.data.compositions import Composition, reduced_compositions
 from matwheel.data.crystal import CrystalTable, FloatArray
 from matwheel.data.module import CrystalDataModule
 from matwheel.data.rows import BadRow, LoadedTable, Reason, RowReport
 from matwheel.data.splits import RandomSplit
 
-Formula = tuple[tuple[int, int], ...]
-"""See `reduced_composition`."""
 _VOLUME_TOLERANCE = 0.03
 """Crystals of one formula whose volumes per atom differ by less than this fraction are taken to be the same."""
 
@@ -163,7 +161,7 @@ def repeated(table: CrystalTable, skip: Sequence[BadRow]) -> list[BadRow]:
     """
     volume = np.abs(np.linalg.det(table.lattices)) / table.num_atoms
     skipped = {row.row for row in skip}
-    first: dict[Formula, list[int]] = defaultdict(list)
+    first: dict[Composition, list[int]] = defaultdict(list)
     bad = []
     for row, formula in enumerate(_formulas(table)):
         if row in skipped:
@@ -176,5 +174,5 @@ def repeated(table: CrystalTable, skip: Sequence[BadRow]) -> list[BadRow]:
     return bad
 
 
-def _formulas(table: CrystalTable) -> list[Formula]:
-    return [reduced_composition(numbers) for numbers in np.split(table.atomic_numbers, table.offsets[1:-1])]
+def _formulas(table: CrystalTable) -> list[Composition]:
+    return reduced_compositions(table.atomic_numbers, table.num_atoms)

@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from matwheel.data.compositions import reduced_composition
+from matwheel.data.compositions import Composition, reduced_compositions
 from matwheel.data.crystal import BoolArray, Crystal, CrystalTable, FloatArray, IntArray
 from matwheel.metrics.pool import Outcome, Pool
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
-
-_Formula = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -144,11 +142,10 @@ def find_matches(
     return Matches(matched, rms, tuple(failures))
 
 
-def _by_formula(table: CrystalTable) -> dict[_Formula, list[int]]:
-    rows: dict[_Formula, list[int]] = defaultdict(list)
-    offsets = table.offsets
-    for row in range(len(table)):
-        rows[reduced_composition(table.atomic_numbers[offsets[row] : offsets[row + 1]])].append(row)
+def _by_formula(table: CrystalTable) -> dict[Composition, list[int]]:
+    rows: dict[Composition, list[int]] = defaultdict(list)
+    for row, composition in enumerate(reduced_compositions(table.atomic_numbers, table.num_atoms)):
+        rows[composition].append(row)
     return rows
 
 

@@ -1,5 +1,7 @@
 import json
 import logging
+from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,8 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from matwheel.data.catalogue import load
+from matwheel.data.compositions import reduced_composition
+from matwheel.data.crystal import Crystal, CrystalTable
 from matwheel.data.rows import BadRow, Reason, RowReport
-from matwheel.data.splits import FileSplit, KFold, MatbenchFold, RandomSplit, SplitRows
+from matwheel.data.splits import FileSplit, GroupSplit, KFold, MatbenchFold, RandomSplit, SplitRows
 from tests.data.samples import numbered_table
 
 
@@ -34,6 +38,48 @@ def test_random_split_has_the_fractions_and_depends_on_the_seed():
     assert parts(split) != parts(RandomSplit(seed=2).split(table))
     smaller = RandomSplit(train=0.2, val=0.1, test=0.1).split(table)
     assert [len(rows) for rows in (smaller.train, smaller.val, smaller.test)] == [40, 20, 20]
+
+
+def table_of(compositions):
+    table = numbered_table(len(compositions))
+    crystals = [
+        Crystal(crystal.id, crystal.lattice, crystal.frac_coords, np.array(numbers), crystal.properties)
+        for crystal, numbers in zip(table.table, compositions, strict=True)
+    ]
+    return replace(table, table=CrystalTable.from_crystals(crystals))
+
+
+@settings(deadline=None)
+@given(st.integers(20, 100), st.integers(5, 30), st.sampled_from(["formula", "elements"]), st.integers(0, 1000))
+def test_group_split_keeps_groups_together(n, n_elements, by, seed):
+    compositions = np.random.default_rng(seed).integers(1, n_elements + 1, (n, 2))
+    split = GroupSplit(by=by, seed=seed).split(table_of(compositions))
+    assert sorted(np.concatenate([split.train, split.val, split.test])) == list(range(n))
+    parts = [{tuple(sorted(set(compositions[row]))) for row in rows} for rows in (split.train, split.val, split.test)]
+    assert sum(map(len, parts)) == len(set.union(*parts))
+    largest = max(Counter(tuple(sorted(set(pair))) for pair in compositions).values())
+    for rows in (split.val, split.test):
+        assert 0.15 * n <= len(rows) < 0.15 * n + largest
+
+
+def test_group_split_by_formula_parts_what_it_keeps_together_by_elements():
+    table = load("mp_poly_total")
+    for by in ("formula", "elements"):
+        split = GroupSplit(by=by).split(table)
+        assert abs(len(split.test) - 0.15 * len(table)) < 20
+        formulas = [
+            {reduced_composition(table.table[row].atomic_numbers) for row in rows} for rows in (split.train, split.test)
+        ]
+        assert not formulas[0] & formulas[1]
+        systems = [{tuple(n for n, _ in formula) for formula in part} for part in formulas]
+        assert bool(systems[0] & systems[1]) == (by == "formula")
+
+
+def test_too_few_groups_are_named():
+    with pytest.raises(ValueError, match="1 groups of equal formula, the largest of 30 of 30 rows"):
+        GroupSplit().split(numbered_table(30))
+    with pytest.raises(ValueError, match="leave some for training"):
+        GroupSplit(val=0.5, test=0.5)
 
 
 def test_labelled_rows_of_a_smaller_fraction_are_among_those_of_a_larger():
