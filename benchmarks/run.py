@@ -96,8 +96,11 @@ def predictor_loss(data: CrystalDataModule) -> tuple[PropertyPredictor, Loss]:
 
 def generator(data: CrystalDataModule, paper: bool = False) -> ConCDVAE:
     """Con-CDVAE with the default networks or the paper's, its statistics fitted."""
-    encoder, decoder = (DimeNetPlusPlus(), GemNetT(320)) if paper else (CellEncoder(PaiNNEncoder()), PaiNNDecoder(320))
-    model = ConCDVAE(encoder, decoder, ConditionEmbedding())
+    if paper:
+        model = ConCDVAE(DimeNetPlusPlus(), GemNetT(320), ConditionEmbedding())
+    else:
+        encoder, decoder = CellEncoder(PaiNNEncoder()), PaiNNDecoder(320, predict_types=False)
+        model = ConCDVAE(encoder, decoder, ConditionEmbedding())
     statistics = data.training_statistics()
     model.condition_embedding.fit(data.conditions, statistics.conditions)
     model.lattice_scaler.fit(statistics.lattices, statistics.num_atoms)

@@ -29,15 +29,10 @@ from matwheel.metrics.fingerprints import Fingerprints
 from matwheel.metrics.matching import find_matches
 from matwheel.metrics.pool import Pool
 from matwheel.metrics.validity import composition_validity, structure_validity
-from matwheel.models.checkpoints import load_weights
-from matwheel.models.con_cdvae import ConCDVAE
-from matwheel.models.kernel_prior import KernelPrior
 from matwheel.models.predictor import PropertyPredictor
+from matwheel.models.saved_generator import SavedGenerator
+from matwheel.models.trained import TrainedModel
 from matwheel.models.unpack import Provenance
-from matwheel.nn.cell_encoder import CellEncoder
-from matwheel.nn.cgcnn import CGCNN
-from matwheel.nn.condition import ConditionEmbedding
-from matwheel.nn.painn import PaiNNDecoder, PaiNNEncoder
 from matwheel.seeded import derive_seeds
 
 HERE = Path(__file__).parent
@@ -67,8 +62,8 @@ SAMPLERS: dict[str, Sampler] = {
 def main() -> None:
     """Sample, measure, write `sampler_quality.csv` and `sampler_quality.png`."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("prior", type=Path, help="checkpoint of a whole generator with the default networks")
-    parser.add_argument("predictor", type=Path, help="checkpoint of a CGCNN trained on real crystals")
+    parser.add_argument("prior", type=Path, help="checkpoint of a whole generator")
+    parser.add_argument("predictor", type=Path, help="checkpoint of a predictor trained on real crystals")
     parser.add_argument("--samples", type=int, default=256)
     options = parser.parse_args()
     keep_freed_memory()
@@ -76,14 +71,8 @@ def main() -> None:
     data = CrystalDataModule()
     data.prepare_data()
     data.setup("fit")
-    prior = KernelPrior(
-        ConCDVAE(CellEncoder(PaiNNEncoder()), PaiNNDecoder(), ConditionEmbedding(), schedule="one_cycle")
-    )
-    load_weights(prior, options.prior)
-    predictor = PropertyPredictor(CGCNN(max_neighbours=20))
-    load_weights(predictor, options.predictor)
-    prior.eval()
-    predictor.eval()
+    prior = SavedGenerator.load(options.prior).model
+    predictor = TrainedModel.load(options.predictor, PropertyPredictor).model
 
     training = data.table.take(data.train_rows)
     val = data.table.take(data.val_rows)

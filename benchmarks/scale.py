@@ -28,13 +28,8 @@ from matwheel.data.graphs import CrystalGraphs
 from matwheel.data.module import CrystalDataModule
 from matwheel.data.splits import RandomSplit
 from matwheel.memory import keep_freed_memory
-from matwheel.models.checkpoints import load_weights
-from matwheel.models.con_cdvae import ConCDVAE
-from matwheel.models.kernel_prior import KernelPrior
+from matwheel.models.saved_generator import SavedGenerator
 from matwheel.models.unpack import Provenance
-from matwheel.nn.cell_encoder import CellEncoder
-from matwheel.nn.condition import ConditionEmbedding
-from matwheel.nn.painn import PaiNNDecoder, PaiNNEncoder
 
 HERE = Path(__file__).parent
 SIZES = (250, 500, 1000, 2000, 4000)
@@ -57,10 +52,9 @@ def epoch_seconds(data: CrystalDataModule) -> float:
 
 
 def sampling_seconds(crystals: int, checkpoint: Path) -> float:
-    """So many crystals by the default generator and sampler."""
+    """So many crystals by a trained generator."""
     data = embedded()
-    prior = KernelPrior(ConCDVAE(CellEncoder(PaiNNEncoder()), PaiNNDecoder(), ConditionEmbedding()), oversample=8)
-    load_weights(prior.eval(), checkpoint)
+    prior = SavedGenerator.load(checkpoint).model
     conditions = data.training_statistics().conditions.float()
     conditions = conditions[torch.arange(crystals) % len(conditions)]
 

@@ -18,6 +18,7 @@ from matwheel.data.crystal import CrystalTable
 from matwheel.data.graphs import CrystalGraphs
 from matwheel.data.module import CrystalDataModule
 from matwheel.data.splits import FileSplit
+from matwheel.diffusion.noise import CoordinateNoise
 from matwheel.flywheel.conditions import KernelDensity
 from matwheel.flywheel.fingerprint import data_fingerprint, describe
 from matwheel.flywheel.ledger import Ledger, StageResult
@@ -40,7 +41,7 @@ from matwheel.nn.condition import ConditionEmbedding
 from matwheel.nn.painn import PaiNNDecoder, PaiNNEncoder
 
 HERE = Path(__file__).parent
-TERMS = ("loss", "coordinate", "type", "lattice", "composition", "num_atoms_accuracy", "property", "kl")
+TERMS = ("loss", "coordinate", "lattice", "composition", "num_atoms_accuracy", "property", "kl")
 JUDGES = 2
 
 
@@ -49,8 +50,9 @@ def generator() -> DiffusionPrior:
     seed_all(0)
     vae = ConCDVAE(
         CellEncoder(PaiNNEncoder()),
-        PaiNNDecoder(),
+        PaiNNDecoder(predict_types=False),
         ConditionEmbedding(dropout=0.1),
+        coordinate_noise=CoordinateNoise(5.0, 0.03),
         loss_weights=LossWeights(composition=10.0, num_atoms=3.0),
         schedule="one_cycle",
     )
