@@ -119,16 +119,19 @@ VARIANTS = (
 )
 
 
-def autoencoder(run: Run, data: CrystalDataModule, variant: Variant) -> StageResult:
-    """Train encoder and decoder; the same for variants that differ in the prior alone."""
+def autoencoder(run: Run, data: CrystalDataModule, variant: Variant, start: StageResult | None = None) -> StageResult:
+    """Train encoder and decoder, maybe pre-trained ones; the same for variants that differ in the prior alone."""
     settings = AUTOENCODER if variant.steps >= 3 else FIRST
 
     def work(folder: Path, seed: int) -> dict[str, float]:
         vae: ConCDVAE = variant.model().vae.requires_grad_(True).train()
+        if start is not None:
+            load_weights(vae, start.folder / BEST)
         return train_generator(vae, data, settings, seed, folder, run.trainers)
 
-    config, inputs = {"fit": describe(settings)}, {"data": data_fingerprint(data)}
-    return run.stage(f"autoencoder-{variant.steps}", work, config, inputs, purpose="generator")
+    name = f"autoencoder-{variant.steps}{'' if start is None else f'-from-{start.folder.name}'}"
+    inputs = {"data": data_fingerprint(data), **({} if start is None else {"start": start.key})}
+    return run.stage(name, work, {"fit": describe(settings)}, inputs, purpose="generator")
 
 
 def prior(run: Run, data: CrystalDataModule, variant: Variant, trained: StageResult) -> tuple[LatentPrior, float]:
