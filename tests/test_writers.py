@@ -30,7 +30,7 @@ class RockSalts(L.LightningModule):
         self.made += batch.index.tolist()
         n = len(batch.index)
         lattice = (4 + batch.seed / 100)[:, None, None] * torch.eye(3)
-        cells = Cells(lattice, torch.full((n,), 2), torch.zeros(n, 100), batch.seed)
+        cells = Cells(lattice, torch.full((n,), 2), torch.zeros(n, 100), torch.ones(n, 3), batch.seed)
         atoms = Atoms(torch.tensor([[0.0, 0, 0], [0.5, 0.5, 0.5]]).repeat(n, 1), torch.tensor([55, 17]).repeat(n))
         return unpack_crystals(atoms, cells, batch.index, ["gap"], batch.conditions, Provenance(self.generator, 1))
 

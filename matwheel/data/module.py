@@ -42,12 +42,14 @@ class TrainingStatistics:
         conditions: [n, C] float64, user's units.
         num_atoms: [n] int64.
         lattices: [n, 3, 3] float64, A.
+        frac_coords: [atoms, 3] float64, of one crystal after the other.
     """
 
     target: Tensor
     conditions: Tensor
     num_atoms: Tensor
     lattices: Tensor
+    frac_coords: Tensor
 
 
 class CrystalDataModule(L.LightningDataModule):
@@ -244,6 +246,7 @@ class CrystalDataModule(L.LightningDataModule):
             conditions=torch.from_numpy(np.stack([table.properties[name] for name in self.conditions], 1)),
             num_atoms=torch.from_numpy(table.num_atoms),
             lattices=torch.from_numpy(table.lattices),
+            frac_coords=torch.from_numpy(table.frac_coords),
         )
 
     def train_dataloader(self) -> DataLoader[Batch]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 import torch
@@ -20,7 +20,7 @@ Denoise = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 """(frac_coords [N, 3], atomic_numbers [N], level [B]) -> (prediction [N, 3] as in `CoordinateNoise`, type_logits
 [N, 100])."""
 
-_COORDINATES, _FIRST_STEP = 0, 16  # streams of random numbers of an atom
+_COORDINATES, _FIRST_NOISE, _FIRST_STEP = 0, 8, 16  # streams of random numbers of an atom
 
 
 @dataclass(frozen=True)
@@ -31,17 +31,19 @@ class Cells:
         lattice: [B, 3, 3], A, rows are lattice vectors; stays as it is.
         num_atoms: [B], at least 1 each.
         composition: [B, 100], probabilities of the atomic numbers 1 to 100.
+        extent: [B, 3], fraction of each lattice vector along which atoms begin: 1, or less in a cell with vacuum.
         seeds: [B] int64; a sample depends on its own seed and on nothing else in the batch.
     """
 
     lattice: Float[Tensor, "crystals 3 3"]
     num_atoms: Int[Tensor, " crystals"]
     composition: Float[Tensor, "crystals 100"]
+    extent: Float[Tensor, "crystals 3"]
     seeds: Int[Tensor, " crystals"]
 
     def take(self, part: slice) -> Cells:
         """Consecutive cells."""
-        return Cells(self.lattice[part], self.num_atoms[part], self.composition[part], self.seeds[part])
+        return Cells(*(getattr(self, field.name)[part] for field in fields(self)))
 
     def types(self) -> Int[Tensor, " atoms"]:
         """[N], atomic numbers that follow the compositions: those that crystals begin with."""
@@ -61,7 +63,10 @@ class Atoms(NamedTuple):
 
 
 class Sampler(ABC):
-    """Fills cells with atoms: uniform positions and types of the predicted composition, made clean step by step.
+    """Fills cells with atoms: random positions and types of the predicted composition, made clean step by step.
+
+    Positions are uniform within the extent of the atoms, under the noise of the first step: all over the cell, or a
+    layer as the network knows it with that much noise.
 
     Types follow the network on the way; in the end each crystal gets its predicted composition, the types assigned to
     atoms as they fit best. Few crystals would have it otherwise: one wrong atom in eight is another formula.
@@ -79,10 +84,12 @@ class Sampler(ABC):
         """
         seeds = atom_seeds(cells.seeds, cells.num_atoms)
         types = cells.types()
-        atoms = Atoms(seeded_uniform(seeds, _COORDINATES, 3), types)
         batch = torch.repeat_interleave(torch.arange(len(cells.num_atoms), device=seeds.device), cells.num_atoms)
-        sigmas = noise.sigmas.tolist()
-        for step, update in enumerate(self.schedule(sigmas)):
+        updates = self.schedule(noise.sigmas.tolist())
+        somewhere = seeded_uniform(seeds, _COORDINATES, 3) * cells.extent[batch]
+        displacement = noise.sigmas[updates[0].level] * seeded_normal(seeds, _FIRST_NOISE, 3)
+        atoms = Atoms(noise.move(somewhere, displacement, cells.lattice, batch), types)
+        for step, update in enumerate(updates):
             level = torch.full_like(cells.num_atoms, update.level)
             prediction, type_logits = denoise(atoms.frac_coords, atoms.atomic_numbers, level)
             displacement = update.gain * noise.clean_displacement(prediction, level, batch)
@@ -171,8 +178,7 @@ class DenoisingSampler(Sampler):
         num_steps: Noise levels visited, and network calls without a corrector.
         stochasticity: 0 follows the probability flow; 1 replaces as much of the old noise by new as ancestral sampling
             does (eta of DDIM). New noise lets later steps repair errors of earlier ones.
-        max_sigma: A, noise level to start from. Positions are uniform at first, as if by noise much larger than the
-            cell, so that the levels of largest noise change little.
+        max_sigma: A, noise level to start from.
         corrector_steps: Langevin steps after each step but the last, at the level reached: they bring the atoms closer
             to the distribution there (predictor-corrector, Song et al., ICLR 2021, algorithm 2). Each is a network
             call more.

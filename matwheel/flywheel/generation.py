@@ -41,7 +41,7 @@ _NOT_OF_FILTER = ("processes", "progress")
 """Settings of a filter's pool that its result does not depend on."""
 _NOT_OF_PRIOR = ("vae", "vae_checkpoint", "sampler", "max_atoms_per_batch", "provenance")
 """Parts of a prior that its training does not depend on, or that are inputs of the stage."""
-_DRAWN = 2
+_DRAWN = 3
 """Raised when a seed comes to mean another crystal."""
 
 

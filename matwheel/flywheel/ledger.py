@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 LEDGER = "ledger.json"
 STAGES = "stages"
 """Folder with a folder for each stage."""
-RESULTS_REVISION = 2
+RESULTS_REVISION = 3
 """Raised when the same settings give other results than before: no stage of an older revision counts as finished."""
 _REPLACED = ".partial-replaced"
 """Ending of a folder about to be deleted."""

@@ -28,6 +28,7 @@ from matwheel.nn.condition import ConditionEmbedding, EncodedConditions
 from matwheel.nn.heads import DecodedLatent, PropertyHead, StructureHeads
 from matwheel.nn.lattice import LatticeScaler
 from matwheel.nn.mlp import TimeEmbedding
+from matwheel.nn.vacuum import Vacuum
 from matwheel.precision import full_precision
 
 
@@ -144,6 +145,7 @@ class ConCDVAE(L.LightningModule):
         self.mu = nn.Linear(encoded_dim, latent_dim)
         self.log_var = nn.Linear(encoded_dim, latent_dim)
         self.lattice_scaler = LatticeScaler()
+        self.vacuum = Vacuum()
         self.property_head = PropertyHead(
             latent_dim,
             condition_embedding.num_scalars,
@@ -174,6 +176,7 @@ class ConCDVAE(L.LightningModule):
             statistics = data.training_statistics()
             self.condition_embedding.fit(data.conditions, statistics.conditions)
             self.lattice_scaler.fit(statistics.lattices, statistics.num_atoms)
+            self.vacuum.fit(statistics.frac_coords, statistics.lattices, statistics.num_atoms)
 
     def check_fitted(self) -> None:
         """Refuse to use what was never trained.

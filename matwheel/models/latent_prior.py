@@ -223,7 +223,8 @@ class LatentPrior(L.LightningModule, ABC):
         decoded = self.vae.decode_latent(latents, encoded)
         num_atoms = decoded.most_likely_num_atoms()
         lattice = self.vae.lattice_scaler.cells(decoded.cell, num_atoms)
-        return Cells(lattice, num_atoms, decoded.composition_logits.softmax(1), seeds), decoded.latent
+        extent = self.vae.vacuum.extent(lattice, num_atoms)
+        return Cells(lattice, num_atoms, decoded.composition_logits.softmax(1), extent, seeds), decoded.latent
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:

@@ -1,6 +1,7 @@
 """Samplers on a toy crystal whose clean positions are known."""
 
 import math
+from dataclasses import replace
 from itertools import pairwise, permutations
 
 import pytest
@@ -22,7 +23,8 @@ def gas_cells(rows: slice = slice(None)) -> Cells:
     generator = torch.Generator().manual_seed(1)
     lattice = 6 * torch.eye(3) + torch.rand(len(NUM_ATOMS), 3, 3, generator=generator)
     composition = torch.rand(len(NUM_ATOMS), 100, generator=generator)
-    cells = Cells(lattice, NUM_ATOMS, composition / composition.sum(1, keepdim=True), torch.arange(100, 108))
+    composition /= composition.sum(1, keepdim=True)
+    cells = Cells(lattice, NUM_ATOMS, composition, torch.ones(len(NUM_ATOMS), 3), torch.arange(100, 108))
     return cells.take(rows)
 
 
@@ -88,7 +90,7 @@ def test_a_sample_does_not_depend_on_its_batch(sampler: Sampler) -> None:
 
 def test_other_seeds_give_other_samples() -> None:
     noise, cells = CoordinateNoise(), gas_cells()
-    other = Cells(cells.lattice, cells.num_atoms, cells.composition, cells.seeds + 50)
+    other = replace(cells, seeds=cells.seeds + 50)
     sampler = DenoisingSampler()
     first, second = (sampler.sample(LatticeGas(some, noise), noise, some) for some in (cells, other))
     assert not torch.equal(first.atomic_numbers, second.atomic_numbers)
@@ -225,7 +227,7 @@ def test_crystals_end_with_the_predicted_composition() -> None:
     noise, cells = CoordinateNoise(), gas_cells()
     composition = torch.zeros_like(cells.composition)
     composition[:, 3] = 1.0  # beryllium everywhere, of which the network knows nothing
-    cells = Cells(cells.lattice, cells.num_atoms, composition, cells.seeds)
+    cells = replace(cells, composition=composition)
     assert set(DenoisingSampler().sample(LatticeGas(cells, noise), noise, cells).atomic_numbers.tolist()) == {4}
     free = AnnealedLangevin(num_levels=15, steps_per_level=2)
     assert set(free.sample(LatticeGas(cells, noise), noise, cells).atomic_numbers.tolist()) == {1, 2, 3}

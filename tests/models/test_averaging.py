@@ -22,13 +22,22 @@ def averaged(folder: Path, callback: WeightAveraging) -> dict[str, torch.Tensor]
 
 
 def test_equals_the_average_of_lightning_in_all_that_is_not_whole_numbers(tmp_path: Path) -> None:
-    ours, theirs = averaged(tmp_path / "a", WeightAverage(0.8)), averaged(tmp_path / "b", EMAWeightAveraging(decay=0.8))
+    ours, theirs = averaged(tmp_path / "a", WeightAverage(0.1)), averaged(tmp_path / "b", EMAWeightAveraging(decay=0.1))
     assert ours.keys() == theirs.keys()
     for name, value in ours.items():
         if value.is_floating_point():
             torch.testing.assert_close(value, theirs[name])
-    other = averaged(tmp_path / "c", WeightAverage(0.1))
+    other = averaged(tmp_path / "c", WeightAverage(0.8))
     assert any(not torch.allclose(value, other[name]) for name, value in ours.items())
+
+
+def test_the_weights_before_training_are_forgotten() -> None:
+    callback, average = WeightAverage(0.99), [torch.zeros(3)]
+    for step in range(1, 101):
+        callback._update(average, [torch.ones(3)], torch.tensor(step))
+    assert average[0].min() > 0.999
+    callback._update(average, [torch.zeros(3)], torch.tensor(1000))
+    assert average[0].min() == pytest.approx(0.99, abs=1e-3)
 
 
 def test_whole_numbers_are_kept(tmp_path: Path) -> None:

@@ -107,6 +107,7 @@ class ToyData(L.LightningDataModule):
             conditions=self.values.double(),
             num_atoms=torch.from_numpy(self.table.num_atoms),
             lattices=torch.from_numpy(self.table.lattices),
+            frac_coords=torch.from_numpy(self.table.frac_coords),
         )
 
     def train_dataloader(self) -> DataLoader:
