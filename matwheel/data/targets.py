@@ -21,7 +21,8 @@ class TargetTransform(nn.Module):
 
     It is fitted on the training split only and lives in the checkpoint (buffers). `log` is `log(y + shift)`; the shift
     is zero where all training values exceed a tenth of their median, and otherwise lifts the smallest one there, so
-    that values near zero do not become outliers and negative targets work; it does not depend on the unit.
+    that values near zero do not become outliers. Where some are negative it lifts the smallest one to its median
+    distance from the others: the logarithm is a mild one then. The shift does not depend on the unit.
 
     Predictions of a logarithm end one standard deviation above the largest training value: the exponential turns what a
     network extrapolates for a single odd crystal into an error that outweighs all others.
@@ -65,7 +66,8 @@ class TargetTransform(nn.Module):
                 f"target value {float(values.min()):g} has no log1p: use the transform 'log' or 'standardise'"
             )
         if self.kind == "log":
-            self.shift.copy_((0.1 * _scale(values) - values.min()).clamp_min(0))
+            lifted = 0.1 if values.min() >= 0 else 1.0
+            self.shift.copy_((lifted * _scale(values) - values.min()).clamp_min(0))
         if self.kind != "none":
             raw = torch.log(values + self.shift) if self.kind in ("log", "log1p") else values
             self.mean.copy_(raw.mean())

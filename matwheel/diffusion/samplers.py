@@ -224,7 +224,7 @@ class DenoisingSampler(Sampler):
 
 
 def spaced_levels(num_levels: int, num_used: int | None) -> list[int]:
-    """Evenly spaced levels including the first and the last; all for None.
+    """Evenly spaced levels including the first and, of several, the last; all for None.
 
     Raises:
         ValueError: If more are wanted than there are.
@@ -233,6 +233,4 @@ def spaced_levels(num_levels: int, num_used: int | None) -> list[int]:
         return list(range(num_levels))
     if not 1 <= num_used <= num_levels:
         raise ValueError(f"cannot use {num_used} noise levels: there are {num_levels}")
-    if num_used == 1:
-        return [num_levels - 1]
-    return [round(i * (num_levels - 1) / (num_used - 1)) for i in range(num_used)]
+    return [round(i * (num_levels - 1) / max(num_used - 1, 1)) for i in range(num_used)]

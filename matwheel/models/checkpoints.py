@@ -18,6 +18,8 @@ from matwheel.files import replaced_when_complete
 MODEL_CLASS = "model_class"
 """Key of the name of the model's class in checkpoints."""
 _SHOWN = 3  # names of weights in a message
+_NOISE_LEVELS = ("noise.sigmas", "diffusion.betas")
+"""Endings of names of buffers that hold settings, which weights were trained for."""
 
 
 @runtime_checkable
@@ -135,6 +137,13 @@ def check_fits(model: L.LightningModule, checkpoint: Mapping[str, Any], path: ob
             f"{path} does not fit this {name} ({'; '.join(misfits)}): use the config.yaml that was saved with it, or "
             "a checkpoint of this config"
         )
+    for key in own:
+        if key.endswith(_NOISE_LEVELS) and not torch.equal(own[key].cpu(), given[key].cpu()):
+            there, here = (f"{levels[0]:.4g} to {levels[-1]:.4g}" for levels in (given[key], own[key]))
+            raise ValueError(
+                f"{path} was trained with other noise than this {name} has: {key} from {there}, not from {here}. Use "
+                "the config.yaml that was saved with it, or its noise"
+            )
 
 
 def loading_trainer(model: L.LightningModule, checkpoint: Mapping[str, Any]) -> L.Trainer | None:

@@ -125,6 +125,8 @@ class ConCDVAE(L.LightningModule):
             self.type_noise: TypeNoise | None = type_noise if type_noise is not None else TypeNoise()
         elif type_noise is not None:
             raise ValueError("this decoder does not predict types: leave type_noise out, or set its predict_types")
+        elif loss_weights.type != LossWeights.type:
+            raise ValueError("this decoder does not predict types: leave the weight of their loss out")
         else:
             self.type_noise = None
         if self.type_noise is not None and self.coordinate_noise.num_levels != self.type_noise.num_levels:
@@ -175,7 +177,10 @@ class ConCDVAE(L.LightningModule):
                 load_weights(self, self.start)
             statistics = data.training_statistics()
             self.condition_embedding.fit(data.conditions, statistics.conditions)
+            was_fitted, before = self.lattice_scaler.fitted, self.lattice_scaler.scale
             self.lattice_scaler.fit(statistics.lattices, statistics.num_atoms)
+            if was_fitted:  # the head was trained on the scale of other crystals
+                self.structure_heads.rescale_cells(before, self.lattice_scaler.scale)
             self.vacuum.fit(statistics.frac_coords, statistics.lattices, statistics.num_atoms)
 
     def check_fitted(self) -> None:
@@ -214,6 +219,10 @@ class ConCDVAE(L.LightningModule):
             timed = torch.cat([latent, self.time_embedding(level)], 1)
             output = self.decoder(timed, num_atoms, lattice, frac_coords, atomic_numbers)
             if output.type_logits is None:  # they are what they are
+                if self.type_noise is not None:
+                    raise ValueError(
+                        f"{type(self.decoder).__name__} gives no type_logits: its attribute predict_types must be False"
+                    )
                 return output.vectors.float(), F.one_hot(atomic_numbers - 1, MAX_ATOMIC_NUMBER).float()
             return output.vectors.float(), output.type_logits.float()
 
@@ -303,7 +312,7 @@ class ConCDVAE(L.LightningModule):
         """Terms of the loss and further metrics, each [B], per crystal."""
         mu, log_var = self.encode(batch)
         latent = mu + torch.exp(0.5 * log_var) * draws.latent
-        encoded = self.condition_embedding.encode(batch.conditions, refuse_unknown=False)
+        encoded = self.condition_embedding.encode(batch.conditions, requested=False)
         decoded = self.decode_latent(latent, self.condition_embedding.hide(encoded, draws.condition))
         cell_error = decoded.cell - self.lattice_scaler(batch.lattice, batch.num_atoms)
         composition = torch.log_softmax(decoded.composition_logits, 1)

@@ -106,7 +106,7 @@ class DiffusionPrior(LatentPrior):
 
     @full_precision
     def _loss(self, batch: LatentBatch, step: Tensor, noise: Tensor, chance: Tensor | None = None) -> Tensor:
-        encoded = self.condition_embedding.encode(batch.conditions, refuse_unknown=False)
+        encoded = self.condition_embedding.encode(batch.conditions, requested=False)
         encoded = self.condition_embedding.hide(encoded, chance)
         noisy = self.diffusion.corrupt(batch.latents, step, noise)
         predicted = self.network(noisy, step, self.condition_embedding(encoded))

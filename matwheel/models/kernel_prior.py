@@ -85,7 +85,7 @@ class KernelPrior(LatentPrior):
 
     def validation_step(self, batch: LatentBatch, batch_idx: int) -> None:
         """Log how far a latent drawn for the conditions of each crystal is from them, as the property head sees it."""
-        conditions = self.vae.condition_embedding.encode(batch.conditions, refuse_unknown=False)
+        conditions = self.vae.condition_embedding.encode(batch.conditions, requested=False)
         latents = self.density.sample(conditions, batch.position, self.bandwidth)
         errors = self.vae.property_head.loss(latents, conditions)
         self.log("val/loss", errors.mean(), batch_size=len(batch.position), sync_dist=True)

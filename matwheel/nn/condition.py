@@ -58,19 +58,20 @@ class _ScalarCondition(nn.Module):
         values = values.double()
         self.transform.fit(values)
         scaled = self.transform(values)
-        # Of a large set, the outermost thousandths are trimmed, so that single outliers do not stretch the grid; the
-        # margin gives room for conditions a little beyond.
-        low, high = torch.quantile(scaled, torch.tensor([0.001, 0.999]).to(values))
+        # Of more than a thousand, the outermost thousandths are trimmed, so that single outliers do not stretch the
+        # grid; the margin gives room for conditions a little beyond.
+        low = torch.quantile(scaled, 0.001, interpolation="lower")
+        high = torch.quantile(scaled, 0.999, interpolation="higher")
         margin = (0.1 * (high - low)).clamp_min(1e-3)
         self.low.copy_(low - margin)
         self.high.copy_(high + margin)
         self.mean.copy_(scaled.mean())
         self.std.copy_(scaled.std(correction=0).clamp_min(1e-6))
 
-    def encode(self, name: str, values: Tensor) -> Tensor:
+    def encode(self, name: str, values: Tensor, requested: bool) -> Tensor:
         scaled = self.transform(values)
         outside = (scaled < self.low) | (scaled > self.high)
-        if bool(outside.any()):
+        if requested and bool(outside.any()):
             self._warn(name, values[outside][(scaled[outside] - (self.low + self.high) / 2).abs().argmax()])
         encoded: Tensor = (scaled.clamp(self.low, self.high) - self.mean) / self.std
         return encoded
@@ -118,12 +119,12 @@ class _ClassCondition(nn.Module):
         self.classes.fill_(_NO_CLASS)
         self.classes[: len(found)] = found
 
-    def encode(self, name: str, values: Tensor, refuse_unknown: bool) -> Tensor:
+    def encode(self, name: str, values: Tensor, requested: bool) -> Tensor:
         values = values.to(self.classes.dtype)
         position = torch.searchsorted(self.classes, values.contiguous()).clamp(max=len(self.classes) - 1)
         is_known = self.classes[position] == values
         unknown = ~is_known & ~values.isnan()
-        if refuse_unknown and bool(unknown.any()):
+        if requested and bool(unknown.any()):
             known = ", ".join(f"{value:g}" for value in self.classes[self.classes < _NO_CLASS].tolist())
             raise ValueError(
                 f"condition {name!r} has no class {float(values[unknown][0]):g}; classes found in training: {known}"
@@ -234,15 +235,13 @@ class ConditionEmbedding(nn.Module):
             if len(known):
                 part.fit(name, known)
 
-    def encode(
-        self, conditions: Float[Tensor, "crystals conditions"], refuse_unknown: bool = True
-    ) -> EncodedConditions:
+    def encode(self, conditions: Float[Tensor, "crystals conditions"], requested: bool = True) -> EncodedConditions:
         """Bring conditions to the scale of networks.
 
         Args:
             conditions: [B, C], user's units, columns as in `names`; NaN where not given, which needs `dropout`.
-            refuse_unknown: A class not seen in training is an error, as in a request. Where crystals of such a class
-                are validated it counts as not given.
+            requested: These are what crystals are wanted with: a class not seen in training is an error, and a scalar
+                outside its grid is warned about. If not, they are those of crystals: such a class is not given.
 
         Raises:
             ValueError: If a value is missing or infinite, or is an unknown class.
@@ -256,9 +255,9 @@ class ConditionEmbedding(nn.Module):
         for name, part, column in zip(self.names, self._parts(), conditions.unbind(1), strict=True):
             self._check(name, column)
             if isinstance(part, _ClassCondition):
-                classes.append(part.encode(name, column, refuse_unknown)[:, None])
+                classes.append(part.encode(name, column, requested)[:, None])
             else:
-                scalars.append(part.encode(name, column)[:, None])
+                scalars.append(part.encode(name, column, requested)[:, None])
         return EncodedConditions(torch.cat(scalars, 1), torch.cat(classes, 1))
 
     def hide(self, encoded: EncodedConditions, chance: Float[Tensor, " crystals"] | None = None) -> EncodedConditions:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from jaxtyping import Float, Int
@@ -93,3 +94,11 @@ class StructureHeads(nn.Module):
         """Decode latents under embedded conditions."""
         mixed = self.mix(torch.cat([latent, condition], 1))
         return DecodedLatent(mixed, self.num_atoms(mixed), self.cell(mixed), self.composition(mixed))
+
+    @torch.no_grad()
+    def rescale_cells(self, before: tuple[Tensor, Tensor], after: tuple[Tensor, Tensor]) -> None:
+        """Predict the same cells as before on another scale (mean and spread, [6] each)."""
+        (old_mean, old_std), (mean, std) = before, after
+        last = cast(nn.Linear, self.cell[-1])
+        last.weight.mul_((old_std / std)[:, None])
+        last.bias.mul_(old_std / std).add_((old_mean - mean) / std)

@@ -74,6 +74,11 @@ class LatticeScaler(nn.Module):
         """Whether mean, spread and bounds are those of a training set."""
         return tuple(self.mean.tolist()) != _UNFITTED
 
+    @property
+    def scale(self) -> tuple[Tensor, Tensor]:
+        """[6] and [6], mean and spread of the parameters."""
+        return self.mean.clone(), self.std.clone()
+
     def fit(self, lattices: Float[Tensor, "n 3 3"], num_atoms: Int[Tensor, " n"]) -> None:
         """Take mean, spread and bounds from training cells (A, rows are lattice vectors)."""
         lattices = lattices.double()
@@ -104,7 +109,7 @@ class LatticeScaler(nn.Module):
         """Cells from standardised parameters, brought within the bounds.
 
         Cosines of the angles are shrunk together until the cell is no flatter than the bound; then the cell is scaled
-        to a possible volume per atom.
+        to a possible volume per atom, which may take a length a little beyond its own bounds.
 
         Returns:
             [n, 3, 3], A, rows are lattice vectors; the volume is positive.

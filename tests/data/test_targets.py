@@ -58,6 +58,15 @@ def test_equal_values_are_predicted_as_they_are(kind: TransformKind, value: floa
     assert transform(y).abs().max() < 1
 
 
+def test_negative_values_are_hardly_bent() -> None:
+    values = torch.distributions.Normal(-2.0, 1.0).icdf(torch.linspace(0.001, 0.999, 500).double())
+    transform = TargetTransform("log")
+    transform.fit(values)
+    scaled = transform(values)
+    assert scaled.min() > -4.5
+    assert scaled.max() < 3.1
+
+
 def test_positive_values_far_from_zero_are_not_shifted():
     transform = TargetTransform("log")
     transform.fit(torch.tensor([2.0, 10.0, 15.0, 270.0]))

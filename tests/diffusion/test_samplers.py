@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from matwheel.diffusion.noise import CoordinateNoise
 from matwheel.diffusion.periodic import minimum_image
-from matwheel.diffusion.samplers import AnnealedLangevin, Cells, DenoisingSampler, Sampler
+from matwheel.diffusion.samplers import AnnealedLangevin, Cells, DenoisingSampler, Sampler, Update
 from matwheel.diffusion.types import assign_types, initial_types
 from matwheel.seeded import atom_seeds
 
@@ -108,6 +108,10 @@ def test_paper_preset_of_langevin_dynamics() -> None:
         assert update.noise == pytest.approx(math.sqrt(2 * size), rel=1e-4)
 
 
+def test_a_single_step_goes_all_the_way_from_the_largest_noise() -> None:
+    assert DenoisingSampler(num_steps=1).schedule([5.0, 1.0, 0.1]) == [Update(0, 1.0, 0.0)]
+
+
 def test_min_sigma_cuts_the_last_levels() -> None:
     sigmas = CoordinateNoise().sigmas.tolist()
     updates = AnnealedLangevin(steps_per_level=1, min_sigma=0.1).schedule(sigmas)
@@ -123,12 +127,12 @@ def test_denoising_steps_lower_the_noise_to_the_next_level(num_steps: int, stoch
     sigmas = CoordinateNoise().sigmas.tolist()
     updates = DenoisingSampler(num_steps, stochasticity, start).schedule(sigmas)
     assert len(updates) == num_steps
-    assert sigmas[updates[0].level] <= start * 1.001 or num_steps == 1
+    assert sigmas[updates[0].level] <= start * 1.001
     for update, following in pairwise(updates):
         kept = (1 - update.gain) * sigmas[update.level]
         assert math.hypot(kept, update.noise) == pytest.approx(sigmas[following.level], rel=1e-6)
         assert update.noise > 0 if stochasticity > 1e-3 else update.noise < 1e-2
-    assert updates[-1].level == 49
+    assert updates[-1].level == (49 if num_steps > 1 else updates[0].level)
     assert updates[-1].gain == 1
     assert updates[-1].noise == 0
 

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from matwheel.checkpoint_file import read_checkpoint
+from matwheel.diffusion.noise import CoordinateNoise
 from matwheel.models.checkpoints import WholeCheckpoints, load_weights
 from matwheel.models.diffusion_prior import DiffusionPrior
 from tests.models.toys import ToyData, quiet_trainer, toy_vae
@@ -113,6 +114,12 @@ def test_other_conditions_are_refused(checkpoint: Path) -> None:
     data.conditions = ["band_gap", "system"]
     with pytest.raises(ValueError, match=r"best\.ckpt was trained for the conditions \['dielectric', 'system'\]"):
         quiet_trainer(plugins=[WholeCheckpoints()]).test(toy_vae(), data, checkpoint)
+
+
+def test_weights_trained_for_other_noise_are_refused(checkpoint: Path) -> None:
+    other = toy_vae(coordinate_noise=CoordinateNoise(5.0, 0.03))
+    with pytest.raises(ValueError, match=r"coordinate_noise.sigmas from 10 to 0.01, not from 5 to 0.03"):
+        load_weights(other, checkpoint)
 
 
 def test_weights_that_are_not_finite_are_not_saved(checkpoint: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import copy
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import lightning as L
 import pytest
@@ -196,6 +197,16 @@ def test_a_decoder_that_is_given_types_sees_the_true_ones_and_answers_for_positi
         assert not torch.equal(value, before[name]), f"{name} did not train: processes would wait for it"
     with pytest.raises(ValueError, match="does not predict types"):
         toy_vae(decoder=decoder, type_noise=TypeNoise())
+    with pytest.raises(ValueError, match="leave the weight of their loss out"):
+        toy_vae(decoder=decoder, loss_weights=LossWeights(type=2.0))
+
+
+def test_a_decoder_without_type_logits_must_say_so() -> None:
+    decoder = ToyDecoder(16 + 8, predict_types=False)
+    decoder.predict_types = True
+    decoder.forward = lambda *inputs: SimpleNamespace(vectors=torch.zeros(len(inputs[3]), 3), type_logits=None)
+    with pytest.raises(ValueError, match="ToyDecoder gives no type_logits: its attribute predict_types must be False"):
+        quiet_trainer(max_epochs=1).fit(toy_vae(decoder=decoder), datamodule=ToyData())
 
 
 def test_checkpoints_load_without_running_code(tmp_path) -> None:
@@ -262,7 +273,14 @@ def test_training_starts_from_a_pretrained_model_without_labels(tmp_path: Path) 
     other.fit(model, datamodule=ToyData())
     pretrained = dict(trainer.lightning_module.named_parameters())
     for name, parameter in model.named_parameters():
-        assert torch.equal(parameter, pretrained[name]), name
-    # Scales are those of the crystals trained on now.
+        assert torch.equal(parameter, pretrained[name]) or name.startswith("structure_heads.cell."), name
+    # Scales are those of the crystals trained on now, and the same cells are predicted on them.
     assert not torch.equal(model.lattice_scaler.mean, trainer.lightning_module.lattice_scaler.mean)
+    hidden, num_atoms = torch.randn(5, 32), torch.full((5,), 2)
+    before, after = (
+        part.lattice_scaler.parameters_of(part.structure_heads.cell[-1](hidden), num_atoms)
+        for part in (trainer.lightning_module, model)
+    )
+    for old, new in zip(before, after, strict=True):
+        torch.testing.assert_close(new, old, rtol=1e-4, atol=1e-4)
     assert model.condition_embedding.parts[0].transform.fitted

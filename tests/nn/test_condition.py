@@ -71,6 +71,19 @@ def test_values_off_the_grid_are_moved_to_its_end_with_a_warning(beyond: float) 
     assert expansion["input"].max() == pytest.approx(1)  # a Gaussian is met in full, not missed by all
 
 
+def test_crystals_may_lie_off_the_grid_and_single_extremes_do_not() -> None:
+    embedding = ConditionEmbedding({"gap": "standardise"})
+    values = torch.cat([torch.linspace(1, 11, 700), torch.tensor([100.0])])[:, None]
+    embedding.fit(["gap"], values)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        scalars = embedding.encode(values).scalars
+        embedding.encode(torch.tensor([[1e4]]), requested=False)
+    torch.testing.assert_close(float(scalars.max()), float((100 - values.mean()) / values.std(correction=0)))
+    with pytest.warns(UserWarning, match="lies outside"):
+        embedding.encode(torch.tensor([[1e4]]))
+
+
 @pytest.mark.parametrize("missing", [math.nan, math.inf])
 def test_a_missing_condition_is_an_error(missing: float) -> None:
     with pytest.raises(ValueError, match=r"'dielectric' is missing"):
@@ -148,7 +161,7 @@ def test_an_unknown_class_is_an_error(value: float) -> None:
     with pytest.raises(ValueError, match=r"'system' has no class .*classes found in training: 3, 7, 225"):
         embed(several(), 1.0, value, 10)
     conditions = torch.tensor([[1.0, value, 10], [1.0, 3.0, 10]])
-    encoded = several().encode(conditions, refuse_unknown=False)
+    encoded = several().encode(conditions, requested=False)
     assert encoded.classes.flatten().tolist() == [-1, 0]
 
 
