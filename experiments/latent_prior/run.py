@@ -59,7 +59,7 @@ class Variant:
         steps: How many of the steps from the first autoencoder to the default one are taken: 1, composition and number
             of atoms weigh 10 and 3 in the loss; 2, the encoder also reads composition, number of atoms and cell; 3, the
             learning rate is 2e-3 and the norm of the gradient bounded instead of each number; 4, the decoder is given
-            the types and places atoms from 5 A on, not from 10 A.
+            the types and places atoms from 2.5 A on, not from 10 A, and sampling is fully stochastic.
         bandwidth: Of a kernel density as prior; the published diffusion model if None.
         keeps_composition: Whether crystals end with the composition that was decoded.
         oversample: Latents drawn per crystal.
@@ -82,12 +82,13 @@ class Variant:
             CellEncoder(PaiNNEncoder()) if self.steps >= 2 else PaiNNEncoder(),
             PaiNNDecoder(predict_types=self.steps < 4),
             ConditionEmbedding(dropout=0.1),
-            coordinate_noise=CoordinateNoise(5.0, 0.03) if self.steps >= 4 else CoordinateNoise(),
+            coordinate_noise=CoordinateNoise(2.5, 0.03) if self.steps >= 4 else CoordinateNoise(),
             schedule="one_cycle",
             loss_weights=LossWeights(composition=10.0, num_atoms=3.0) if self.steps >= 1 else LossWeights(),
             learning_rate=2e-3 if self.steps >= 3 else 1e-3,
         )
-        sampler = DenoisingSampler() if self.keeps_composition else FreeTypes()
+        stochasticity = 1.0 if self.steps >= 4 else 0.5
+        sampler = (DenoisingSampler if self.keeps_composition else FreeTypes)(stochasticity=stochasticity)
         if self.bandwidth is None:
             return DiffusionPrior(vae, sampler, oversample=self.oversample)
         return KernelPrior(vae, sampler, self.bandwidth, self.oversample, self.valid_compositions)
