@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from statistics import fmean
 
 import numpy as np
 
@@ -42,7 +43,9 @@ def arms_table(comparison: Comparison) -> PageTable:
         lines.append((arm, rows[0].predictor, str(len(rows)), *sizes, *(_spread(rows, name) for name in _ERRORS)))
     several = len(comparison.splits) > 1
     unit = f"Errors in {comparison.setting.unit}. " if comparison.setting.unit else ""
-    caption = f"{unit}{'Mean ± standard deviation over splits and seeds.' if several else ''}"
+    caption = (
+        f"{unit}{'Mean ± standard deviation over splits; seeds of a split are averaged first.' if several else ''}"
+    )
     header = ("arm", "predictor", "models", "real", "synthetic", *_ERROR_HEADER)
     return PageTable(header, lines, names=2, caption=caption.strip())
 
@@ -80,7 +83,8 @@ def rows_table(measurements: Sequence[Measurement]) -> PageTable:
 
 
 def _spread(rows: Sequence[ResultRow], name: str) -> str:
-    values = np.array([getattr(row, name) for row in rows])
+    splits = dict.fromkeys(row.split for row in rows)
+    values = np.array([fmean(getattr(row, name) for row in rows if row.split == split) for split in splits])
     text = number(float(values.mean()))
     if len(values) < 2:
         return text

@@ -16,6 +16,15 @@ def test_arms_have_mean_and_spread() -> None:
     assert all(len(line) == len(table.header) for line in table.lines)
 
 
+def test_seeds_of_a_split_are_averaged_first() -> None:
+    errors = (("a", 0, 4.0), ("a", 1, 6.0), ("b", 0, 7.0))
+    rows = [replace(ROW, split=split, seed=seed, test_mae=error) for split, seed, error in errors]
+    (comparison,) = compare([Measurement(row) for row in rows])
+    table = arms_table(comparison)
+    assert table.lines[0][2:6] == ("3", "8", "0", "6 ± 1.4")
+    assert table.caption == "Mean ± standard deviation over splits; seeds of a split are averaged first."
+
+
 def test_sizes_that_differ_are_a_range() -> None:
     rows = [ROW, replace(ROW, split="other", n_real=10)]
     (comparison,) = compare([Measurement(row) for row in rows])
