@@ -14,7 +14,7 @@ Errors = Mapping[str, Mapping[int, float]]
 """Test errors of a model by split, then by seed."""
 _RESAMPLES = 10_000
 _ROUNDING = 1e-12  # of an error, relative
-_FEWEST = 3  # splits from which a bootstrap interval says anything
+_FEWEST = 3  # splits from which an interval or a test says anything
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,8 @@ class Paired:
         mean: Their mean.
         low: Lower end of its 95 % interval; nan for fewer than three splits.
         high: Upper end; nan for fewer than three splits.
-        p: Two-sided p-value of no difference; nan where the overlap is unknown or the differences do not vary.
+        p: Two-sided p-value of no difference; nan for fewer than three splits, and where the overlap is unknown or the
+            differences do not vary.
         wins: Splits with a negative difference.
         n: Number of splits.
     """
@@ -92,20 +93,33 @@ def paired_by_split(errors: Errors, reference: Errors, overlap: float | None) ->
     Returns:
         Names of the splits and the differences on them; None where the models share no split and seed.
     """
-    shared = {
+    splits, (ours, theirs) = shared_splits([errors, reference])
+    return (splits, paired(ours, theirs, overlap)) if splits else None
+
+
+def shared_splits(models: Sequence[Errors]) -> tuple[list[str], list[list[float]]]:
+    """Errors of models on the splits that all of them have; seeds of a split count as one, the mean of those all have.
+
+    Args:
+        models: Errors of each model.
+
+    Returns:
+        Names of the splits, and for each model its errors on them.
+    """
+    first = models[0]
+    seeds = {
         split: [
-            seed
-            for seed in sorted(errors[split].keys() & reference[split].keys())
-            if isfinite(errors[split][seed]) and isfinite(reference[split][seed])
+            seed for seed in sorted(first[split]) if all(isfinite(_error(errors, split, seed)) for errors in models)
         ]
-        for split in errors
-        if split in reference
+        for split in first
     }
-    splits = [split for split, seeds in shared.items() if seeds]
-    if not splits:
-        return None
-    ours, theirs = ([fmean(of[split][s] for s in shared[split]) for split in splits] for of in (errors, reference))
-    return splits, paired(ours, theirs, overlap)
+    splits = [split for split in first if seeds[split]]
+    return splits, [[fmean(errors[split][seed] for seed in seeds[split]) for split in splits] for errors in models]
+
+
+def _error(errors: Errors, split: str, seed: int) -> float:
+    """Error on a split by a seed; nan if there is none."""
+    return errors.get(split, {}).get(seed, float("nan"))
 
 
 def _interval(differences: np.ndarray, seed: int) -> tuple[float, float]:
@@ -121,7 +135,7 @@ def _interval(differences: np.ndarray, seed: int) -> tuple[float, float]:
 def _p_value(differences: np.ndarray, overlap: float | None, rounding: float) -> float:
     """Two-sided p-value of the corrected resampled t-test; nan if differences vary by no more than rounding."""
     n = len(differences)
-    if overlap is None or n < 2 or np.ptp(differences) <= rounding:
+    if overlap is None or n < _FEWEST or np.ptp(differences) <= rounding:
         return float("nan")
     t = differences.mean() / np.sqrt((1 / n + overlap) * differences.var(ddof=1))
     return float(2 * stats.t.sf(abs(t), df=n - 1))
