@@ -9,9 +9,11 @@ from statistics import fmean
 import numpy as np
 
 from matwheel.flywheel.results import ResultRow
+from matwheel.metrics.paired import interval_coverage
 from matwheel.report.comparison import Comparison
 from matwheel.report.folders import Measurement
 from matwheel.report.numbers import NONE, number, p_value, signed
+from matwheel.report.page import in_words
 
 _ERRORS = ("test_mae", "test_rmse", "test_r2", "val_mae")
 _ERROR_HEADER = ("test MAE", "test RMSE", "test R²", "val MAE")
@@ -65,6 +67,13 @@ def differences_table(comparison: Comparison) -> PageTable:
         lines.append((f"{difference.arm} against {difference.reference}", *cells))
     summary = ("mean", "95 % interval", "p", "better on") if len(splits) > 1 else ()
     caption = "Differences of the test MAE, split by split; below zero, the first one is better."
+    counts = sorted({difference.paired.n for difference in comparison.differences if difference.interval is not None})
+    if counts:
+        covered = in_words([f"{100 * interval_coverage(n):.0f} % with {n} splits" for n in counts])
+        caption += (
+            " The interval, a percentile bootstrap, is too narrow for few splits: it holds the true mean with a probability "
+            f"of about {covered}, and less where splits share training rows."
+        )
     return PageTable(("comparison", *summary, *splits), lines, caption=caption)
 
 

@@ -6,7 +6,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
 
-from matwheel.metrics.paired import paired, paired_by_split, shared_splits
+from matwheel.metrics.paired import interval_coverage, paired, paired_by_split, shared_splits
 
 ERRORS = st.lists(st.tuples(st.floats(0, 100), st.floats(0, 100)), min_size=3, max_size=10)
 OVERLAPS = st.floats(0, 2)
@@ -53,6 +53,14 @@ def test_interval_holds_the_mean_and_lies_within_the_differences(pairs: list[tup
     found, again = paired(errors, reference, None, seed), paired(errors, reference, None, seed)
     assert min(found.differences) - 1e-9 <= found.low <= found.high <= max(found.differences) + 1e-9
     assert (found.low, found.high) == (again.low, again.high)
+
+
+@pytest.mark.parametrize("n", [3, 5])
+def test_coverage_of_the_interval(n: int) -> None:
+    drawn = np.random.default_rng(0).standard_normal((600, n))
+    found = [paired(errors, np.zeros(n), None) for errors in drawn]
+    assert np.mean([one.low <= 0 <= one.high for one in found]) == pytest.approx(interval_coverage(n), abs=0.04)
+    assert interval_coverage(12) == interval_coverage(10)
 
 
 def test_figures_of_an_example() -> None:

@@ -40,6 +40,7 @@ def test_differences_split_by_split() -> None:
     assert lines["F+G_F against F"][4:] == ("0 of 3", "+0.2", "+0.2", "+0.2")
     assert lines["trees against F"][5:] == ("\N{MINUS SIGN}1", NONE, "\N{MINUS SIGN}1")
     assert lines["trees against F"][2] == NONE  # two splits give no interval
+    assert "of about 75 % with 3 splits, and less" in table.caption
 
 
 def test_one_split_has_no_statistics() -> None:
