@@ -71,8 +71,8 @@ def differences_table(comparison: Comparison) -> PageTable:
     if counts:
         covered = in_words([f"{100 * interval_coverage(n):.0f} % with {n} splits" for n in counts])
         caption += (
-            " The interval, a percentile bootstrap, is too narrow for few splits: it holds the true mean with a probability "
-            f"of about {covered}, and less where splits share training rows."
+            " The interval, a percentile bootstrap, is too narrow for few splits: it holds the true mean with a "
+            f"probability of about {covered}, and less where splits share training rows."
         )
     return PageTable(("comparison", *summary, *splits), lines, caption=caption)
 
