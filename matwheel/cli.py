@@ -91,6 +91,12 @@ class RunRecord(SaveConfigCallback):
             if isinstance(logger, WandbLogger):
                 logger.log_hyperparams({"options": yaml.safe_load(self.parser.dump(self.config))})
 
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Mark a run that fails or is interrupted in W&B, which takes an end by `SystemExit` for a success."""
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger) and logger._experiment is not None:  # begins no run only to end it
+                logger.experiment.finish(exit_code=1)
+
 
 class MatWheelCLI(LightningCLI):
     """LightningCLI with a folder per run, metrics always in a CSV file, and seeded weights.

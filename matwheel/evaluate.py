@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -31,11 +32,14 @@ from matwheel.metrics.potential import CHGNet
 from matwheel.metrics.relaxation import RelaxationSettings
 from matwheel.models.trained import model_file
 from matwheel.predictors.saved import SavedPredictor
+from matwheel.report.numbers import unit_in_text
 
 log = logging.getLogger(__name__)
 
 STRUCTURES = "structures.csv"
 _CONDITION_PREFIX = "condition_"
+_LOG_FOLDER = re.compile(r"checkpoints|version_\d+")
+"""Folders that a run has of its own."""
 _PACKAGES = ("matwheel", "pymatgen", "matminer", "smact", "spglib", "torch")
 
 
@@ -160,7 +164,7 @@ def _judges(options: Namespace, generated: LoadedTable) -> list[Judge]:
         return []
     condition = options.condition or _find_condition(generated)
     generated.check_property(condition)
-    names = [path.stem if len(options.predictor) == 1 else str(path) for path in options.predictor]
+    names = [_judge_name(path) if len(options.predictor) == 1 else str(path) for path in options.predictor]
     saved = [SavedPredictor.load(model_file(path), options.predictor_config) for path in options.predictor]
     for path, judge in zip(options.predictor, saved, strict=True):
         if not options.condition and judge.target not in (None, condition.removeprefix(_CONDITION_PREFIX)):
@@ -168,7 +172,14 @@ def _judges(options: Namespace, generated: LoadedTable) -> list[Judge]:
                 f"{path} predicts {judge.target}, and the crystals were asked for by {condition}: give a predictor of "
                 "that property, or name the column to compare with as --condition"
             )
-    return [Judge(name, judge.predict, condition) for name, judge in zip(names, saved, strict=True)]
+    unit = unit_in_text(options.reference, condition.removeprefix(_CONDITION_PREFIX))
+    return [Judge(name, judge.predict, condition, unit) for name, judge in zip(names, saved, strict=True)]
+
+
+def _judge_name(path: Path) -> str:
+    """Name of the run, the stage or the exported folder that a predictor is from."""
+    folders = [path.resolve(), *path.resolve().parents][0 if path.is_dir() else 1 :]
+    return next(folder.name for folder in folders if not _LOG_FOLDER.fullmatch(folder.name))
 
 
 def _find_condition(generated: LoadedTable) -> str:

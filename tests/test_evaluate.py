@@ -13,7 +13,7 @@ from ase import Atoms
 from ase.io import write
 
 from matwheel.data.crystal import Crystal
-from matwheel.evaluate import main
+from matwheel.evaluate import _judge_name, main
 from matwheel.fit import main as fit
 from matwheel.metrics.generated import read_generated
 from tests.metrics.crystals import caesium_chloride, doubled, moved, rock_salt
@@ -96,6 +96,7 @@ def test_every_row_counts(files: dict[str, Path], capsys: pytest.CaptureFixture[
     assert figures["structure valid"] == (7, 10)
     assert figures["composition valid"] == (8, 10)
     assert figures["valid (both)"] == (6, 10)
+    assert figures["above 1000 A^3 per atom"] == (0, 7)
     assert figures["fingerprint"] == (8, 10)
     assert figures["unique"] == (4, 7)
     assert figures["novel"] == (3, 7)
@@ -120,6 +121,26 @@ def test_a_set_against_itself_is_covered(files: dict[str, Path]) -> None:
     assert figures["COV-R"] == figures["COV-P"] == 1
     assert figures["novel"] == figures["Wasserstein density"] == figures["space groups, total variation"] == 0
     assert record["settings"]["cutoffs"] == {"structure": 1e-9, "composition": 10.0}
+
+
+def test_cells_too_large_for_the_data_layer_are_counted(files: dict[str, Path]) -> None:
+    huge = Crystal("huge", 30 * np.eye(3), np.array([[0.0, 0, 0], [0.5, 0.5, 0.5]]), np.array([11, 17]))
+    made = _write(files["folder"] / "huge.extxyz", [rock_salt(), huge])
+    figures = _figures(_evaluate(files, generated=made)[1])
+    assert figures["structure valid"] == (2, 2)
+    assert figures["above 1000 A^3 per atom"] == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("runs/mine/version_0/checkpoints/best.ckpt", "mine"),
+        ("runs/wheel/stages/predictor-F/best.ckpt", "predictor-F"),
+        ("my_model/model.safetensors", "my_model"),
+    ],
+)
+def test_a_judge_has_the_name_of_its_run(path: str, name: str) -> None:
+    assert _judge_name(Path(path)) == name
 
 
 def test_time_outs_are_counted(files: dict[str, Path]) -> None:
@@ -150,12 +171,14 @@ def test_conditions_are_judged_by_a_predictor(
     config = str(ROOT / "configs" / "predictor" / "cgcnn.yaml")
     fit(["fit", "-c", config, *(part for name, value in options.items() for part in (f"--{name}", value))])
     checkpoint = next(Path("runs/judge/version_0/checkpoints").glob("*best*.ckpt"))
+    monkeypatch.setattr("matwheel.evaluate.unit_in_text", lambda dataset, target: f"unit of {target}")
     table, record = _evaluate(files, "--predictor", str(checkpoint))
-    assert table["predicted (best)"].notna().tolist() == [True] * 6 + [False, False, True, False]
+    assert table["predicted (judge)"].notna().tolist() == [True] * 6 + [False, False, True, False]
     by_name = {figure["name"]: figure for figure in record["figures"]}
-    error = (table["predicted (best)"] - table["condition_poly_total"]).abs().mean()
-    assert by_name["condition MAE (best)"]["value"] == pytest.approx(error)
-    assert by_name["condition MAE (best)"]["total"] == 7
+    error = (table["predicted (judge)"] - table["condition_poly_total"]).abs().mean()
+    assert by_name["condition MAE (judge)"]["value"] == pytest.approx(error)
+    assert by_name["condition MAE (judge)"]["total"] == 7
+    assert by_name["condition MAE (judge)"]["unit"] == "unit of poly_total"
     text = files["generated"].read_text()
     (files["folder"] / "asked.extxyz").write_text(text.replace("condition_poly_total", "condition_gap"))
     asked = {**files, "generated": files["folder"] / "asked.extxyz"}

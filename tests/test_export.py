@@ -34,7 +34,7 @@ def test_an_exported_generator_makes_the_same_crystals(prior: Path, tmp_path: Pa
     assert before.properties["poly_total"].tolist() == [5.0, 20.0, 5.0]
     card = (tmp_path / "generator" / "README.md").read_text()
     assert "- conditions: poly_total" in card
-    assert "api.sample('generator'" in card
+    assert 'api.sample("generator"' in card
 
 
 def test_an_exported_potential_does_without_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -170,7 +170,7 @@ def test_the_model_card_says_what_it_is(exported: list[Path], checkpoints: list[
     card = (exported[0] / "README.md").read_text()
     split = json.loads((checkpoints[0].parents[1] / "split.json").read_text())
     for phrase in (
-        "# poly_total: PropertyPredictor",
+        "# poly_total: CGCNN (PropertyPredictor)",
         "- data set: small.xyz",
         f"train {len(split['train'])}",
         "- split: RandomSplit",

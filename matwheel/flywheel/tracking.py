@@ -79,12 +79,15 @@ class Tracker:
             "mode": "offline" if self._logger._offline else None,
             "reinit": "create_new",
         }
+        run = self._run = wandb.init(**options)  # as a context it would print a traceback of what ends a stage
+        exit_code = 1
         try:
-            with wandb.init(**options) as self._run:
-                self._run.define_metric("trainer/global_step")
-                self._run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
-                yield lambda result: self._conclude(name, inputs, result)
+            run.define_metric("trainer/global_step")
+            run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
+            yield lambda result: self._conclude(name, inputs, result)
+            exit_code = 0
         finally:
+            run.finish(exit_code)
             self._run = None
 
     def loggers(self, folder: Path) -> list[WandbLogger]:

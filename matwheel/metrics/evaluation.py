@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from matwheel.data.checks import MAX_VOLUME
 from matwheel.data.crystal import BoolArray, CrystalTable, FloatArray, IntArray
 from matwheel.data.rows import LoadedTable
 from matwheel.metrics.checks import StructureCheck, default_checks, run_check
@@ -64,11 +65,13 @@ class Judge:
         predict: Property of n crystals -> [n], by a predictor that was trained on crystals the generator has not seen,
             at best.
         condition: Column of the generated table with the values that were asked for.
+        unit: Of the property; empty where it is not known or there is none.
     """
 
     name: str
     predict: Callable[[CrystalTable], FloatArray]
     condition: str
+    unit: str = ""
 
 
 @dataclass(frozen=True)
@@ -161,6 +164,8 @@ class _Evaluator:
             ("valid (both)", valid),
         ):
             self.figures.append(share(name, passed, _ALL, self.total))
+        sparse = structure.volume[structure.valid] / self.table.num_atoms[structure.valid] > MAX_VOLUME
+        self.figures.append(share(f"above {MAX_VOLUME:g} A^3 per atom", sparse, _SANE))  # valid for CDVAE all the same
         return structure.valid, valid
 
     def _coverage(self, reference: Fingerprints) -> None:
@@ -277,8 +282,8 @@ class _Evaluator:
         found = condition_error(asked, predicted)
         of = f"{_SANE}, with a condition"
         self.figures += [
-            Figure(f"condition MAE ({judge.name})", found.mae, found.count, of),
-            Figure("  the same, conditions shuffled", found.shuffled_mae, found.count, of),
+            Figure(f"condition MAE ({judge.name})", found.mae, found.count, of, unit=judge.unit),
+            Figure("  the same, conditions shuffled", found.shuffled_mae, found.count, of, unit=judge.unit),
             Figure("  p-value of the difference", found.p_value, found.count, of),
             Figure("  rank correlation", found.rank_correlation, found.count, of),
         ]

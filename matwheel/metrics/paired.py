@@ -14,7 +14,9 @@ Errors = Mapping[str, Mapping[int, float]]
 """Test errors of a model by split, then by seed."""
 _RESAMPLES = 10_000
 _ROUNDING = 1e-12  # of an error, relative
-_FEWEST = 3  # splits from which a bootstrap interval says anything
+_COVERAGE = {3: 0.75, 4: 0.80, 5: 0.83, 6: 0.86, 7: 0.88, 8: 0.89, 9: 0.90, 10: 0.90}
+"""Of the 95 % interval by the number of splits, simulated."""
+_FEWEST = 3  # splits from which an interval or a test says anything
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,8 @@ class Paired:
         mean: Their mean.
         low: Lower end of its 95 % interval; nan for fewer than three splits.
         high: Upper end; nan for fewer than three splits.
-        p: Two-sided p-value of no difference; nan where the overlap is unknown or the differences do not vary.
+        p: Two-sided p-value of no difference; nan for fewer than three splits, and where the overlap is unknown or the
+            differences do not vary.
         wins: Splits with a negative difference.
         n: Number of splits.
     """
@@ -46,7 +49,7 @@ def paired(errors: Sequence[float], reference: Sequence[float], overlap: float |
     The interval is a percentile bootstrap over splits. The p-value is that of the corrected resampled t-test (Nadeau
     and Bengio, Machine Learning 52, 239, 2003): random splits of one data set share training rows, so that their
     errors are not independent, and the variance of the mean is that of the differences times 1/n + n_test / n_train.
-    The interval knows nothing of this correction.
+    The interval knows nothing of this correction, and is too narrow for few splits, see `interval_coverage`.
 
     Args:
         errors: Error of the model on each split.
@@ -78,6 +81,17 @@ def paired(errors: Sequence[float], reference: Sequence[float], overlap: float |
     )
 
 
+def interval_coverage(n: int) -> float:
+    """Fraction of cases in which the 95 % interval of `paired` holds the true mean.
+
+    For independent, normally distributed differences; less where splits share training rows.
+
+    Args:
+        n: Number of splits, at least three; for more than ten the fraction is that of ten, and a little too low.
+    """
+    return _COVERAGE[min(n, max(_COVERAGE))]
+
+
 def paired_by_split(errors: Errors, reference: Errors, overlap: float | None) -> tuple[list[str], Paired] | None:
     """Compare two models on the splits that both have; seeds of a split count as one, the mean of those that both have.
 
@@ -92,20 +106,33 @@ def paired_by_split(errors: Errors, reference: Errors, overlap: float | None) ->
     Returns:
         Names of the splits and the differences on them; None where the models share no split and seed.
     """
-    shared = {
+    splits, (ours, theirs) = shared_splits([errors, reference])
+    return (splits, paired(ours, theirs, overlap)) if splits else None
+
+
+def shared_splits(models: Sequence[Errors]) -> tuple[list[str], list[list[float]]]:
+    """Errors of models on the splits that all of them have; seeds of a split count as one, the mean of those all have.
+
+    Args:
+        models: Errors of each model.
+
+    Returns:
+        Names of the splits, and for each model its errors on them.
+    """
+    first = models[0]
+    seeds = {
         split: [
-            seed
-            for seed in sorted(errors[split].keys() & reference[split].keys())
-            if isfinite(errors[split][seed]) and isfinite(reference[split][seed])
+            seed for seed in sorted(first[split]) if all(isfinite(_error(errors, split, seed)) for errors in models)
         ]
-        for split in errors
-        if split in reference
+        for split in first
     }
-    splits = [split for split, seeds in shared.items() if seeds]
-    if not splits:
-        return None
-    ours, theirs = ([fmean(of[split][s] for s in shared[split]) for split in splits] for of in (errors, reference))
-    return splits, paired(ours, theirs, overlap)
+    splits = [split for split in first if seeds[split]]
+    return splits, [[fmean(errors[split][seed] for seed in seeds[split]) for split in splits] for errors in models]
+
+
+def _error(errors: Errors, split: str, seed: int) -> float:
+    """Error on a split by a seed; nan if there is none."""
+    return errors.get(split, {}).get(seed, float("nan"))
 
 
 def _interval(differences: np.ndarray, seed: int) -> tuple[float, float]:
@@ -121,7 +148,7 @@ def _interval(differences: np.ndarray, seed: int) -> tuple[float, float]:
 def _p_value(differences: np.ndarray, overlap: float | None, rounding: float) -> float:
     """Two-sided p-value of the corrected resampled t-test; nan if differences vary by no more than rounding."""
     n = len(differences)
-    if overlap is None or n < 2 or np.ptp(differences) <= rounding:
+    if overlap is None or n < _FEWEST or np.ptp(differences) <= rounding:
         return float("nan")
     t = differences.mean() / np.sqrt((1 / n + overlap) * differences.var(ddof=1))
     return float(2 * stats.t.sf(abs(t), df=n - 1))

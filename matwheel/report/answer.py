@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from enum import StrEnum
 from itertools import groupby
 from math import isfinite
+from statistics import fmean
 
-from matwheel.report.comparison import Comparison, Difference
+from matwheel.metrics.paired import Errors, shared_splits
+from matwheel.report.comparison import LEVEL, Comparison, Difference
 from matwheel.report.numbers import number, p_value, signed, with_unit
+from matwheel.report.page import in_words
+
+_FEW = 3
+"""Settings up to which chance alone is no matter."""
 
 
 class Verdict(StrEnum):
@@ -54,7 +60,18 @@ def answer(comparisons: Sequence[Comparison]) -> list[str]:
         return sentences
     verdicts = [verdict(comparison) for comparison in comparisons]
     counts = [f"{kind} ({verdicts.count(kind)})" for kind in Verdict if kind in verdicts]
-    return [f"Of {len(comparisons)} settings: {'; '.join(counts)}.", *sentences]
+    return [f"Of {len(comparisons)} settings: {'; '.join(counts)}.", *_chance(verdicts), *sentences]
+
+
+def _chance(verdicts: Sequence[Verdict]) -> list[str]:
+    """What many tests find where there is nothing to be found."""
+    tests = sum(kind not in (Verdict.FEW_SPLITS, Verdict.UNANSWERED) for kind in verdicts)
+    if tests <= _FEW:
+        return []
+    return [
+        f"These are {tests} tests: if synthetic crystals changed nothing, {number(LEVEL * tests)} of them would, on "
+        f"average, still have p < {LEVEL:g} against real crystals alone, half of these as a gain and half as a loss."
+    ]
 
 
 def _shares_a_sentence(comparison: Comparison) -> tuple[Hashable, ...]:
@@ -66,21 +83,24 @@ def _shares_a_sentence(comparison: Comparison) -> tuple[Hashable, ...]:
 def _predictors(comparisons: Sequence[Comparison]) -> str:
     """Of several predictors of real crystals alone."""
     first = comparisons[0]
-    levels = [
-        f"{comparison.setting.predictor} {number(comparison.mean_error(comparison.roles.real))}"
+    errors = {
+        comparison.setting.predictor: comparison.by_seed(comparison.roles.real)
         for comparison in comparisons
         if comparison.roles.real in comparison.arms
-    ]
-    return f"{_where(first)}: {Verdict.UNANSWERED}. {_levels(first, levels)}"
+    }
+    trees = {"trees": first.by_seed("trees")} if "trees" in first.arms else {}
+    return f"{_where(first)}: {Verdict.UNANSWERED}. {_levels(trees | errors, first.setting.unit)}"
 
 
 def _sentence(comparison: Comparison) -> str:
     setting = comparison.setting
     real, mixed, control, _ = comparison.roles
     where = _where(comparison)
+    shown = [arm for arm in comparison.arms if arm in ("trees", real, mixed, control)] or comparison.arms
+    levels = _levels({arm: comparison.by_seed(arm) for arm in shown}, setting.unit)
     against_real, against_control = comparison.difference(mixed, real), comparison.difference(mixed, control)
     if against_real is None:
-        return f"{where}: {verdict(comparison)}. {_levels(comparison)}"
+        return f"{where}: {verdict(comparison)}. {levels}"
     if against_real.paired.n == 1:
         where += ", on the one split measured"
     change = f"{_change(against_real, setting.unit)} against real crystals alone ({real})"
@@ -91,7 +111,7 @@ def _sentence(comparison: Comparison) -> str:
         change += f", and by {_change(against_control, setting.unit)} against {repeated}"
     return (
         f"{where}, adding synthetic crystals ({mixed}) changed the test MAE of {setting.predictor} by {change}: "
-        f"{verdict(comparison)}. {_levels(comparison)}"
+        f"{verdict(comparison)}. {levels}"
     )
 
 
@@ -120,8 +140,12 @@ def _change(difference: Difference, unit: str) -> str:
     return f"{mean} ({'; '.join(parts)})"
 
 
-def _levels(comparison: Comparison, predictors: Sequence[str] = ()) -> str:
-    """Where the errors of the main arms, or of several predictors, lie, so that a difference can be judged."""
-    unit, shown = comparison.setting.unit, ("trees",) if predictors else ("trees", *comparison.roles[:3])
-    levels = [f"{arm} {number(comparison.mean_error(arm))}" for arm in comparison.arms if arm in shown]
-    return f"Test MAE{f' in {unit}' if unit else ''}: {', '.join([*levels, *predictors])}."
+def _levels(models: Mapping[str, Errors], unit: str) -> str:
+    """Where the errors of arms or predictors lie, so that a difference can be judged: on the splits that all have."""
+    splits, errors = shared_splits(list(models.values()))
+    if not splits:
+        return f"No split has test errors of all of {in_words(list(models))}."
+    measured = {split for of_splits in models.values() for split in of_splits}
+    where = "" if len(splits) == len(measured) else f" on the {len(splits)} of {len(measured)} splits that all have"
+    levels = ", ".join(f"{name} {number(fmean(values))}" for name, values in zip(models, errors, strict=True))
+    return f"Test MAE{f' in {unit}' if unit else ''}{where}: {levels}."

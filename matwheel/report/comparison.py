@@ -17,7 +17,8 @@ from matwheel.metrics.paired import Errors, Paired, paired_by_split
 from matwheel.report.folders import Measurement, reference_name
 from matwheel.report.numbers import unit_in_text
 
-_LEVEL = 0.05
+LEVEL = 0.05
+"""p-value below which a difference counts as shown."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class Difference(NamedTuple):
         The interval must exclude 0, and the corrected test, where its p-value is known, must agree: an interval from a
         few splits alone is too narrow.
         """
-        if self.interval is None or self.interval[0] <= 0 <= self.interval[1] or self.paired.p >= _LEVEL:
+        if self.interval is None or self.interval[0] <= 0 <= self.interval[1] or self.paired.p >= LEVEL:
             return 0
         return 1 if self.paired.mean > 0 else -1
 
@@ -136,18 +137,15 @@ class Comparison:
 
     def errors(self, arm: str) -> dict[str, float]:
         """Test MAE by split; several seeds of a split count as one, since they share its test rows."""
-        return {split: fmean(of_seeds.values()) for split, of_seeds in self._by_seed(arm).items()}
-
-    def mean_error(self, arm: str) -> float:
-        """Mean test MAE over splits."""
-        return fmean(self.errors(arm).values())
+        return {split: fmean(of_seeds.values()) for split, of_seeds in self.by_seed(arm).items()}
 
     def difference(self, arm: str, reference: str) -> Difference | None:
         """Compare two arms on the splits and seeds they share; None if there is none."""
-        compared = paired_by_split(self._by_seed(arm), self._by_seed(reference), self.overlap)
+        compared = paired_by_split(self.by_seed(arm), self.by_seed(reference), self.overlap)
         return None if compared is None else Difference(arm, reference, *compared)
 
-    def _by_seed(self, arm: str) -> Errors:
+    def by_seed(self, arm: str) -> Errors:
+        """Test MAE by split and seed."""
         errors: dict[str, dict[int, float]] = {}
         for row in self.of(arm):
             errors.setdefault(row.split, {})[row.seed] = row.test_mae

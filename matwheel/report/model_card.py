@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from matwheel import __version__
 from matwheel.data.catalogue import DATASETS
+from matwheel.data.splits import LABELLED_PART, FileSplit
 from matwheel.files import STAGE, VALIDATION_PREDICTIONS
+from matwheel.flywheel.results import read_results
+from matwheel.flywheel.wheel import RESULTS
 from matwheel.models.kernel_prior import KernelPrior
 from matwheel.models.latent_prior import LatentPrior
 from matwheel.models.predictor import TARGET
@@ -19,17 +23,18 @@ from matwheel.models.trained import TrainedModel
 from matwheel.predictors.predictor import Fitted
 from matwheel.predictors.predictor_file import About
 from matwheel.predictors.saved import validation_predictions
+from matwheel.report.folders import SPLIT, RunFolder
 
 CARD = "README.md"
-_ERRORS = ("mae", "rmse", "r2", "loss")  # figures worth showing, of all that a run logs
+_ERRORS = ("mae", "rmse", "r2")
+_VALIDATION = ("val_", "val/")
 
 _PREDICTOR_USE = """\
-Estimating {target} of ordered inorganic crystals like those it was trained on: screening, ranking, labelling of
+Estimating {target} of ordered inorganic crystals like those of the data set: screening, ranking, labelling of
 synthetic crystals. Predictions are in the unit above; several models give a spread (`--model`).
 
 Out of scope: compositions and structure types that the training crystals do not cover, disordered crystals, molecules
 and surfaces, and any decision that rests on one prediction that was not checked by a calculation or an experiment.
-The figures below hold for crystals drawn like the test crystals, not for others.
 """
 _GENERATOR_USE = """\
 Proposing crystals for wanted values of {target}, to be checked before use: augmentation of small data sets, candidates
@@ -40,12 +45,12 @@ a part of them is invalid: judge them first (`python -m matwheel.evaluate`).
 """
 _LOAD_PREDICTOR = """\
 python -m matwheel.predict {folder} new_crystals.extxyz --out predictions.csv
-python -c "from matwheel import api; print(api.predict('{folder}', 'new_crystals.extxyz'))"
+python -c {python}
 """
 _LOAD_GENERATOR = """\
 # Put {wanted} in place of 10
-python -m matwheel.sample {folder} --values {shell} --n 8 --out samples
-python -c "from matwheel import api; print(api.sample('{folder}', values=[{value}], n=8, seed=0))"
+python -m matwheel.sample {folder} --values {values} --n 8 --out samples
+python -c {python}
 """
 
 
@@ -58,14 +63,17 @@ def card_of_model(trained: TrainedModel[Any], folder: Path) -> str:
     """
     model, target = trained.model, trained.checkpoint.get(TARGET)
     kind, is_generator = type(model).__name__, isinstance(model, LatentPrior)
+    if not is_generator:
+        kind = f"{type(model.network).__name__} ({kind})"
     facts = {
         "kind": f"{kind}, a {'generator of crystals' if is_generator else 'property predictor'}",
+        **({} if is_generator else _trained_on(trained.path)),
         **({} if is_generator else {"intervals": _intervals(trained.validation_predictions is not None)}),
         **({"holds": "the latents of its training crystals"} if isinstance(model, KernelPrior) else {}),
         "parameters": f"{sum(parameter.numel() for parameter in model.parameters()):,}",
     }
     names = model.condition_names if is_generator else [str(target or trained.config.data_options()["target"])]
-    figures = _figures(trained.path, lambda: _logged(trained))
+    figures = _figures(trained.path, lambda: _logged(trained), is_generator)
     note = "Nothing in the weights is executed. The config names classes to build, so use only configs you trust.\n"
     return _card(kind, names, is_generator, facts, figures, note, trained.config, folder)
 
@@ -82,6 +90,7 @@ def card_of_fitted(path: Path, fitted: Fitted, about: About, config: RunConfig, 
     """
     facts = {
         "kind": f"{about.name}, a property predictor ({type(fitted).__name__})",
+        **_trained_on(path),
         "intervals": _intervals(validation_predictions(path) is not None),
         "written by": ", ".join(f"{name} {number}" for name, number in about.versions.items()),
     }
@@ -112,15 +121,19 @@ def _card(
         "conditions" if is_generator else "target": target,
         "data set": dataset,
         "split": _split(data["split"]),
-        "rows": _rows(config.path.parent / "split.json"),
+        "rows of the split": _rows(config.path.parent / SPLIT),
         "matwheel": __version__,
     }
-    one_each = f"[{', '.join('10' for _ in names)}]"  # of several conditions
+    values = f"[{', '.join('10' for _ in names)}]" if len(names) > 1 else "10"  # one of each condition
+    name = json.dumps(folder.resolve().name, ensure_ascii=False)  # in double quotes: the shell's are single ones
+    call = (
+        f"sample({name}, values=[{values}], n=8, seed=0)" if is_generator else f'predict({name}, "new_crystals.extxyz")'
+    )
     command = load.format(
-        folder=folder.name,
-        value=one_each if len(names) > 1 else "10",
-        shell=f"'{one_each}'" if len(names) > 1 else "10",
+        folder=shlex.quote(folder.resolve().name),
+        values=shlex.quote(values),
         wanted=f"the {' and '.join(names)} that you want",
+        python=shlex.quote(f"from matwheel import api; print(api.{call})"),
     )
     return "\n".join(
         [
@@ -135,10 +148,26 @@ def _card(
     )
 
 
+def _trained_on(path: Path) -> dict[str, str]:
+    """What the arm of a flywheel was trained on, by the results of its run; nothing outside a flywheel."""
+    stage = path.resolve().parent
+    if not (stage / STAGE).is_file():
+        return {}
+    results = stage.parents[1] / RESULTS
+    run = RunFolder(stage.parents[1], tuple(read_results(results)) if results.is_file() else ())
+    row = next((row for row in run.rows if run.predictions(row) == stage), None)
+    if row is None:
+        return {"trained on": "not recorded"}
+    crystals = f"{row.n_real} real crystals (repeats counted) and {row.n_synthetic} synthetic ones"
+    return {"trained on": f"{crystals}: arm `{row.arm}`, round {row.round}, seed {row.seed}"}
+
+
 def _split(split: Any) -> str:
     if split is None:
         return "RandomSplit, seed 0"
     name, options = str(split.class_path).rpartition(".")[2], vars(split.init_args) if "init_args" in split else {}
+    if name == FileSplit.__name__:
+        return f"{name}, {Path(options['path']).name}, index {options['index']}"
     return ", ".join([name, *(f"{key} {value}" for key, value in options.items() if key != "path")])
 
 
@@ -146,7 +175,10 @@ def _rows(path: Path) -> str:
     if not path.is_file():
         return "not recorded"
     parts: Mapping[str, list[str]] = json.loads(path.read_text(encoding="utf-8"))
-    return ", ".join(f"{name} {len(ids)}" for name, ids in parts.items())
+    counts = {name: f"{name} {len(ids)}" for name, ids in parts.items()}
+    if LABELLED_PART in counts:
+        counts["train"] += f" (of which {counts.pop(LABELLED_PART)})"
+    return ", ".join(counts.values())
 
 
 def _intervals(calibrated: bool) -> str:
@@ -155,7 +187,7 @@ def _intervals(calibrated: bool) -> str:
     return "none, the predictions of the validation rows were not kept"
 
 
-def _figures(path: Path, logged: Callable[[], Mapping[str, str]]) -> str:
+def _figures(path: Path, logged: Callable[[], Mapping[str, str]], is_generator: bool = False) -> str:
     """Metrics that were recorded beside the file of a model, by its stage of a flywheel or by its run."""
     stage = path.parent / STAGE
     if stage.is_file():
@@ -163,10 +195,18 @@ def _figures(path: Path, logged: Callable[[], Mapping[str, str]]) -> str:
         source, figures = f"stage `{found['name']}` of a flywheel", found["record"]["metrics"]
     else:
         source, figures = "its run, at this checkpoint's epoch", logged()
-    shown = [f"- {name}: {float(v):.4g}" for name, v in figures.items() if name.endswith(_ERRORS)]
+    endings = "loss" if is_generator else _ERRORS
+    shown = {name: f"- {name}: {float(value):.4g}" for name, value in figures.items() if name.endswith(endings)}
     if not shown:
         return "No figures were found beside the model."
-    return "\n".join([f"Recorded by {source}; errors are in the unit above.\n", *shown])
+    meaning = ["The loss has no unit." if is_generator else "MAE and RMSE are in the unit above, R² has none."]
+    if any(name.startswith(_VALIDATION) for name in shown):
+        meaning.append(
+            "Those named `val` are of the validation rows, which serve choices such as that of the epoch: too good."
+        )
+    if not all(name.startswith(_VALIDATION) for name in shown):
+        meaning.append("Those named `test` hold for crystals drawn like the test crystals, not for others.")
+    return "\n".join([f"Recorded by {source}. {' '.join(meaning)}\n", *shown.values()])
 
 
 def _logged(trained: TrainedModel[Any]) -> dict[str, str]:

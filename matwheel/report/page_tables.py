@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from statistics import fmean
 
 import numpy as np
 
 from matwheel.flywheel.results import ResultRow
+from matwheel.metrics.paired import interval_coverage
 from matwheel.report.comparison import Comparison
 from matwheel.report.folders import Measurement
 from matwheel.report.numbers import NONE, number, p_value, signed
+from matwheel.report.page import in_words
 
 _ERRORS = ("test_mae", "test_rmse", "test_r2", "val_mae")
 _ERROR_HEADER = ("test MAE", "test RMSE", "test R²", "val MAE")
@@ -42,7 +45,9 @@ def arms_table(comparison: Comparison) -> PageTable:
         lines.append((arm, rows[0].predictor, str(len(rows)), *sizes, *(_spread(rows, name) for name in _ERRORS)))
     several = len(comparison.splits) > 1
     unit = f"Errors in {comparison.setting.unit}. " if comparison.setting.unit else ""
-    caption = f"{unit}{'Mean ± standard deviation over splits and seeds.' if several else ''}"
+    caption = (
+        f"{unit}{'Mean ± standard deviation over splits; seeds of a split are averaged first.' if several else ''}"
+    )
     header = ("arm", "predictor", "models", "real", "synthetic", *_ERROR_HEADER)
     return PageTable(header, lines, names=2, caption=caption.strip())
 
@@ -62,6 +67,13 @@ def differences_table(comparison: Comparison) -> PageTable:
         lines.append((f"{difference.arm} against {difference.reference}", *cells))
     summary = ("mean", "95 % interval", "p", "better on") if len(splits) > 1 else ()
     caption = "Differences of the test MAE, split by split; below zero, the first one is better."
+    counts = sorted({difference.paired.n for difference in comparison.differences if difference.interval is not None})
+    if counts:
+        covered = in_words([f"{100 * interval_coverage(n):.0f} % with {n} splits" for n in counts])
+        caption += (
+            " The interval, a percentile bootstrap, is too narrow for few splits: it holds the true mean with a "
+            f"probability of about {covered}, and less where splits share training rows."
+        )
     return PageTable(("comparison", *summary, *splits), lines, caption=caption)
 
 
@@ -80,7 +92,8 @@ def rows_table(measurements: Sequence[Measurement]) -> PageTable:
 
 
 def _spread(rows: Sequence[ResultRow], name: str) -> str:
-    values = np.array([getattr(row, name) for row in rows])
+    splits = dict.fromkeys(row.split for row in rows)
+    values = np.array([fmean(getattr(row, name) for row in rows if row.split == split) for split in splits])
     text = number(float(values.mean()))
     if len(values) < 2:
         return text

@@ -29,7 +29,10 @@ def format_statistics(table: pd.DataFrame) -> str:
         header = (*_HEADER, f"less {real}", "p", "wins", f"less {REFERENCES.get(real, 'control')}", "p", "wins")
         lines = [_line(row) for _, row in group.iterrows()]
         blocks.append(f"{title}\n{align(header, lines, names=2)}")
-    note = "Differences are paired by split, negative where the arm is better, with a 95 % interval."
+    note = (
+        "Differences are paired by split, negative where the arm is better, with a 95 % interval (a bootstrap, too "
+        "narrow for few splits)."
+    )
     return "\n\n".join([*blocks, note])
 
 

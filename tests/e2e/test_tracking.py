@@ -2,7 +2,8 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -12,6 +13,7 @@ import wandb
 from matwheel import api
 from matwheel.fit import main
 from matwheel.flywheel.results import read_results
+from matwheel.models.predictor import PropertyPredictor
 from tests.e2e.toy_wheel import ledger
 from tests.small_data import write_small_table
 from tests.test_cli import CONFIGS, SHORT, SMALL_WHEEL, _args
@@ -26,9 +28,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("tracked")
 
 
-@pytest.fixture(scope="module")
-def runs(folder: Path) -> Iterator[dict[str, WandbRun]]:
-    """Runs of a wheel, by name; the outer one has none."""
+@pytest.fixture(scope="module", autouse=True)
+def _without_an_account(folder: Path) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("WANDB")]:
             patch.delenv(name)
@@ -36,12 +37,18 @@ def runs(folder: Path) -> Iterator[dict[str, WandbRun]]:
         patch.setenv("WANDB_SILENT", "true")
         for place in ("CONFIG", "DATA", "CACHE"):
             patch.setenv(f"WANDB_{place}_DIR", str(folder / "wandb-files"))
-        yield {run.name: run for run in _spin(folder)}
+        yield
 
 
-def _spin(folder: Path) -> list[WandbRun]:
+@pytest.fixture(scope="module")
+def runs(folder: Path) -> dict[str, WandbRun]:
+    """Runs of a wheel, by name; the outer one has none."""
+    return {run.name: run for run in _spin(folder)}
+
+
+def _spin(folder: Path, name: str = NAME) -> list[WandbRun]:
     """The runs that a turn of the wheel adds."""
-    runs = folder / "runs" / NAME / "wandb"
+    runs = folder / "runs" / name / "wandb"
     before = {run.id for run in read_runs(runs)}
     table = folder / "small.xyz"
     if not table.is_file():
@@ -49,10 +56,12 @@ def _spin(folder: Path) -> list[WandbRun]:
     options = {"data.dataset": table, "data.target": "poly_total", "data.cache_dir": folder / "cache"}
     wheel = {f"trainer.callbacks.{name}": value for name, value in SMALL_WHEEL.items()}
     given = [part for name, value in (options | wheel).items() for part in (f"--{name}", str(value))]
-    tracked = ["--trainer.logger", "WandbLogger", "--trainer.logger.project", "toys", "--name", NAME, "--quiet"]
+    tracked = ["--trainer.logger", "WandbLogger", "--trainer.logger.project", "toys", "--name", name, "--quiet"]
     with contextlib.chdir(folder):
-        main([*_args("fit", CONFIGS / "flywheel" / "full.yaml"), *given, *SHORT, *tracked])
-        wandb.finish()
+        try:
+            main([*_args("fit", CONFIGS / "flywheel" / "full.yaml"), *given, *SHORT, *tracked])
+        finally:
+            wandb.finish()
     return [run for run in read_runs(runs) if run.id not in before]
 
 
@@ -70,6 +79,27 @@ def test_every_stage_is_a_run_of_one_group(folder: Path, runs: dict[str, WandbRu
         assert runs[name].config["seed"] == record["seed"]
         assert runs[name].summary.items() >= record["metrics"].items()
     assert {"train/loss", "val/mae", "test/mae", "trainer/global_step"} <= runs["predictor-F"].keys
+
+
+def _diverges(*_: object) -> None:
+    raise FloatingPointError("diverged")
+
+
+def _is_interrupted(*_: object) -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize("end", [_diverges, _is_interrupted])
+def test_a_run_that_ends_before_its_time_is_marked(
+    folder: Path, end: Callable[..., None], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(PropertyPredictor, "training_step", end)
+    with pytest.raises((SystemExit, FloatingPointError)):
+        _spin(folder, end.__name__)
+    exits = {run.name: run.exit_code for run in read_runs(folder / "runs" / end.__name__ / "wandb")}
+    failed = {name for name, code in exits.items() if code == 1}
+    assert failed == {"", "predictor-F"}, exits
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_artifacts_have_a_lineage_from_real_crystals_to_predictors(runs: dict[str, WandbRun]) -> None:

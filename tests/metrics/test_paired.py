@@ -6,7 +6,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
 
-from matwheel.metrics.paired import paired, paired_by_split
+from matwheel.metrics.paired import interval_coverage, paired, paired_by_split, shared_splits
 
 ERRORS = st.lists(st.tuples(st.floats(0, 100), st.floats(0, 100)), min_size=3, max_size=10)
 OVERLAPS = st.floats(0, 2)
@@ -55,6 +55,14 @@ def test_interval_holds_the_mean_and_lies_within_the_differences(pairs: list[tup
     assert (found.low, found.high) == (again.low, again.high)
 
 
+@pytest.mark.parametrize("n", [3, 5])
+def test_coverage_of_the_interval(n: int) -> None:
+    drawn = np.random.default_rng(0).standard_normal((600, n))
+    found = [paired(errors, np.zeros(n), None) for errors in drawn]
+    assert np.mean([one.low <= 0 <= one.high for one in found]) == pytest.approx(interval_coverage(n), abs=0.04)
+    assert interval_coverage(12) == interval_coverage(10)
+
+
 def test_figures_of_an_example() -> None:
     found = paired([1.0, 2.0, 4.0, 3.0, 5.0], [2.0, 2.5, 3.5, 5.0, 6.0], overlap=0.25)
     assert found.differences == (-1.0, -0.5, 0.5, -2.0, -1.0)
@@ -67,6 +75,7 @@ def test_figures_of_an_example() -> None:
 def test_what_cannot_be_said_is_nan() -> None:
     assert math.isnan(paired([1.0, 2.0], [2.0, 4.0], 0.2).low)
     assert math.isnan(paired([1.0], [2.0], 0.2).p)
+    assert math.isnan(paired([1.0, 2.0], [2.0, 4.0], 0.2).p)
     assert math.isnan(paired([1.0, 2.0, 3.0], [2.0, 4.0, 1.0], None).p)
     assert math.isnan(paired([1.0, 2.0, 3.0], [1.0, 2.0, 3.0], 0.2).p)
 
@@ -93,6 +102,16 @@ def test_models_are_compared_by_what_both_have() -> None:
     found = paired_by_split(errors, reference, overlap=0.25)
     assert found == (["a", "b", "d"], paired([2.0, 5.0, 4.0], [1.5, 4.0, 7.0], overlap=0.25))
     assert paired_by_split({"c": {2: 1.0}}, reference, None) is None
+
+
+def test_errors_on_what_all_models_have() -> None:
+    models = [
+        {"a": {0: 1.0, 1: 3.0}, "b": {0: 5.0}, "c": {0: 1.0}},
+        {"a": {0: 2.0, 1: 4.0}, "b": {0: 6.0}},
+        {"b": {0: 7.0}, "a": {1: 5.0}, "c": {0: 1.0}},
+    ]
+    assert shared_splits(models) == (["a", "b"], [[3.0, 5.0], [4.0, 6.0], [5.0, 7.0]])
+    assert shared_splits([{"a": {0: 1.0}}, {"b": {0: 1.0}}]) == ([], [[], []])
 
 
 def test_differences_that_vary_by_rounding_alone_have_no_p_value() -> None:

@@ -71,6 +71,26 @@ def test_baselines_alone_answer_nothing() -> None:
     assert answer(compare(baselines)) == ["No predictor was evaluated yet, only baselines."]
 
 
+def test_levels_are_on_the_splits_of_the_difference() -> None:
+    """While a study is under way, the arms without synthetic crystals have more splits than those with them."""
+    found = measurements([5.0, 6.0, 9.0])
+    under_way = [m for m in found if (m.row.arm, m.row.split) != ("F+G_F", "split-2")]
+    (sentence,) = answer(compare(under_way))
+    assert sentence.endswith("Test MAE on the 2 of 3 splits that all have: trees 5.5, F 6.5, F x k 6.3, F+G_F 6.")
+    apart = [m for m in found if (m.row.arm == "F+G_F") == (m.row.split == "split-0")]
+    (sentence,) = answer(compare(apart))
+    assert sentence.endswith("No split has test errors of all of trees, F, F x k and F+G_F.")
+
+
+def test_many_settings_name_what_chance_finds() -> None:
+    def sentences(count: int) -> list[str]:
+        axes = [(("ratio", str(number)),) for number in range(count)]
+        return answer(compare([Measurement(m.row, a) for a in axes for m in measurements([7.0, 7.5, 6.5])]))
+
+    assert "0.2 of them would, on average, still have p < 0.05" in sentences(4)[1]
+    assert not any("on average," in sentence for sentence in sentences(3))
+
+
 def test_several_settings_are_counted_first() -> None:
     found = [
         *(Measurement(m.row, (("ratio", "1"),)) for m in measurements([7.0, 7.5, 6.5])),

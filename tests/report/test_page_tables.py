@@ -16,6 +16,15 @@ def test_arms_have_mean_and_spread() -> None:
     assert all(len(line) == len(table.header) for line in table.lines)
 
 
+def test_seeds_of_a_split_are_averaged_first() -> None:
+    errors = (("a", 0, 4.0), ("a", 1, 6.0), ("b", 0, 7.0))
+    rows = [replace(ROW, split=split, seed=seed, test_mae=error) for split, seed, error in errors]
+    (comparison,) = compare([Measurement(row) for row in rows])
+    table = arms_table(comparison)
+    assert table.lines[0][2:6] == ("3", "8", "0", "6 ± 1.4")
+    assert table.caption == "Mean ± standard deviation over splits; seeds of a split are averaged first."
+
+
 def test_sizes_that_differ_are_a_range() -> None:
     rows = [ROW, replace(ROW, split="other", n_real=10)]
     (comparison,) = compare([Measurement(row) for row in rows])
@@ -31,6 +40,7 @@ def test_differences_split_by_split() -> None:
     assert lines["F+G_F against F"][4:] == ("0 of 3", "+0.2", "+0.2", "+0.2")
     assert lines["trees against F"][5:] == ("\N{MINUS SIGN}1", NONE, "\N{MINUS SIGN}1")
     assert lines["trees against F"][2] == NONE  # two splits give no interval
+    assert "of about 75 % with 3 splits, and less" in table.caption
 
 
 def test_one_split_has_no_statistics() -> None:
