@@ -129,6 +129,8 @@ def test_cells_too_large_for_the_data_layer_are_counted(files: dict[str, Path]) 
     figures = _figures(_evaluate(files, generated=made)[1])
     assert figures["structure valid"] == (2, 2)
     assert figures["above 1000 A^3 per atom"] == (1, 2)
+    assert figures["in one piece"] == (1, 2)
+    assert figures["  of the reference"][0] == figures["  of the reference"][1] > 0
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from matwheel.metrics.pool import Pool
 from matwheel.metrics.potential import Potential, energies
 from matwheel.metrics.relaxation import RelaxationSettings, relax
 from matwheel.metrics.stability import UsualEnergies
-from matwheel.metrics.validity import composition_validity, structure_validity
+from matwheel.metrics.validity import composition_validity, in_one_piece, structure_validity
 
 _ALL = "all rows"
 _SANE = "structurally valid"
@@ -165,6 +165,12 @@ class _Evaluator:
         ):
             self.figures.append(share(name, passed, _ALL, self.total))
         sparse = structure.volume[structure.valid] / self.table.num_atoms[structure.valid] > MAX_VOLUME
+        whole = in_one_piece(self.table.take(np.flatnonzero(structure.valid)))
+        self.columns["in_one_piece"] = _spread(whole, np.flatnonzero(structure.valid), len(self.table))
+        self.figures += [
+            share("in one piece", whole, _SANE),
+            share("  of the reference", in_one_piece(self.reference), _REFERENCE),
+        ]
         self.figures.append(share(f"above {MAX_VOLUME:g} A^3 per atom", sparse, _SANE))  # valid for CDVAE all the same
         return structure.valid, valid
 

@@ -6,14 +6,19 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from matwheel.data.compositions import valid_compositions
-from matwheel.data.crystal import BoolArray, CrystalTable, FloatArray
+from matwheel.data.crystal import BoolArray, CrystalTable, FloatArray, IntArray
 from matwheel.data.neighbours import periodic_neighbours
 
 _THINNEST_CELL = 0.1
 """Distance of lattice planes relative to the smallest pair distance below which a cell counts as collapsed."""
+_LINKED = 4.0
+"""A, distance below which atoms hang together."""
+_MANY = 100  # neighbours, more than there are within that distance
 _CHUNK = 256
 
 
@@ -60,6 +65,40 @@ def structure_validity(table: CrystalTable, min_distance: float = 0.5, min_volum
 def composition_validity(table: CrystalTable) -> BoolArray:
     """[n], whether each crystal's composition passes `is_valid_composition`."""
     return valid_compositions(table.atomic_numbers, table.num_atoms)
+
+
+def in_one_piece(table: CrystalTable) -> BoolArray:
+    """[n], whether all atoms of each crystal hang together, those closer than 4 A being linked.
+
+    Molecular crystals do not, nor do some layered ones; generated crystals should as often as real ones. Cells must be
+    sane, see `structure_validity`.
+    """
+    whole = np.ones(len(table), dtype=np.bool_)
+    for start in range(0, len(table), _CHUNK):
+        rows = np.arange(start, min(start + _CHUNK, len(table)))
+        whole[rows] = _pieces(table.take(rows)) == 1
+    return whole
+
+
+def _pieces(table: CrystalTable) -> IntArray:
+    """[n], groups of linked atoms of each crystal."""
+    num_atoms = torch.from_numpy(table.num_atoms)
+    edges = periodic_neighbours(
+        torch.from_numpy(table.frac_coords),
+        torch.from_numpy(table.lattices),
+        num_atoms,
+        cutoff=_LINKED,
+        max_neighbours=_MANY,
+        complete_shells=False,
+    )
+    links = edges.edge_index.numpy()
+    total = len(table.frac_coords)
+    graph = coo_array((np.ones(links.shape[1]), (links[0], links[1])), shape=(total, total))
+    _, group = connected_components(graph, directed=False)
+    owner = np.repeat(np.arange(len(table)), table.num_atoms)
+    pairs = np.unique(np.stack([owner, group]), axis=1)
+    pieces: IntArray = np.bincount(pairs[0], minlength=len(table))
+    return pieces
 
 
 def _plane_distances(lattices: FloatArray) -> FloatArray:

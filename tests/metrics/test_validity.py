@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from pymatgen.core import Lattice, Structure
 
 from matwheel.data.crystal import Crystal, CrystalTable
-from matwheel.metrics.validity import structure_validity
+from matwheel.metrics.validity import in_one_piece, structure_validity
 
 
 def _crystal(lattice: np.ndarray, frac_coords: list[list[float]], numbers: list[int] | None = None) -> Crystal:
@@ -56,3 +56,12 @@ def test_agrees_with_pymatgen(seed: int) -> None:
 @pytest.fixture(autouse=True)
 def _quiet() -> None:
     warnings.filterwarnings("ignore", module="pymatgen")
+
+
+def test_layers_that_came_apart_are_not_in_one_piece() -> None:
+    cell = np.diag([3.0, 3.0, 30.0])
+    layer = _crystal(cell, [[0, 0, 0.98], [0.5, 0.5, 0.02], [0, 0.5, 0.1]])  # across the boundary
+    torn = _crystal(cell, [[0, 0, 0.98], [0.5, 0.5, 0.02], [0, 0.5, 0.2]])
+    chains = _crystal(np.diag([3.0, 9.0, 9.0]), [[0, 0, 0], [0, 0.5, 0.5]])
+    assert in_one_piece(CrystalTable.from_crystals([layer, torn, chains] * 100)).tolist() == [True, False, False] * 100
+    assert in_one_piece(CrystalTable.from_crystals([layer]).take([])).tolist() == []
