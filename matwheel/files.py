@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from secrets import token_hex
@@ -18,6 +18,10 @@ RUNS = Path("runs")
 """Where the folders of runs are by default."""
 STAGE = "stage.json"
 """Record of a stage of a flywheel, written into its folder when all its work is done."""
+LEDGER = "ledger.json"
+"""Record of the stages of a run, or of the cells of a study, in its folder."""
+RUN_RECORD = "run.json"
+"""Record of a command, in its log folder."""
 PREDICTIONS = "predictions.csv"
 VALIDATION_PREDICTIONS = "validation_predictions.csv"
 """Predictions of the validation rows, by which intervals are calibrated."""
@@ -95,6 +99,32 @@ def check_writable(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=folder):
             pass
+
+
+def check_output(path: Path, inputs: Iterable[Path] = ()) -> None:
+    """Make sure that a file to be written replaces neither an input nor a result of a training.
+
+    Args:
+        path: The file.
+        inputs: What is read.
+
+    Raises:
+        ValueError: If it is an input, or its folder is that of a stage, a log folder, a run or a study; says where to
+            write instead.
+    """
+    path = path.resolve()
+    if replaced := [given for given in inputs if given.resolve() == path]:
+        raise ValueError(f"{replaced[0]} is an input and would be replaced: name another --out")
+    if _holds_results(path.parent):
+        outermost = [folder for folder in path.parents if _holds_results(folder)][-1]
+        raise ValueError(
+            f"{path.parent} holds the results of a training, among which nothing else is written: name another --out, "
+            f"such as {outermost.parent / path.name}"
+        )
+
+
+def _holds_results(folder: Path) -> bool:
+    return any((folder / record).is_file() for record in (STAGE, LEDGER, RUN_RECORD))
 
 
 def log_folders(run: Path) -> list[Path]:

@@ -13,7 +13,14 @@ from matwheel.command import command
 from matwheel.data.inputs import read_structures
 from matwheel.data.tables import WRITTEN_HERE
 from matwheel.devices import DEVICE_HELP, find_device
-from matwheel.files import PREDICTIONS, SKIPPED_ROWS, check_writable, replaced_when_complete
+from matwheel.files import (
+    PREDICTIONS,
+    SKIPPED_ROWS,
+    VALIDATION_PREDICTIONS,
+    check_output,
+    check_writable,
+    replaced_when_complete,
+)
 from matwheel.predictors.saved_ensemble import PredictorEnsemble
 
 log = logging.getLogger(__name__)
@@ -84,9 +91,13 @@ def _run(options: Namespace) -> None:
     if out.suffix not in (".csv", ".parquet"):
         raise ValueError(f"cannot write {out}: name a .csv or a .parquet file as --out")
     skipped = out.with_name(SKIPPED_ROWS)
-    written = {path.resolve() for path in (out, skipped)}
-    if replaced := [path for path in options.inputs if path.resolve() in written]:
-        raise ValueError(f"{replaced[0]} is an input and would be replaced: name another file as --out")
+    for path in (out, skipped):
+        check_output(path, options.inputs)
+    if out.name == VALIDATION_PREDICTIONS:
+        raise ValueError(
+            f"{VALIDATION_PREDICTIONS} is what training leaves beside a model, to calibrate intervals by: name another "
+            "file as --out"
+        )
     if out.name not in WRITTEN_HERE and out.suffix == ".csv":
         for path in options.inputs:
             if path.is_dir() and path.resolve() == out.resolve().parent:

@@ -243,6 +243,44 @@ def test_inputs_are_not_replaced(folder: Path, tmp_path: Path, checkpoints: list
         assert given.read_text() == "id,cif\n"
 
 
+@pytest.mark.parametrize("place", ["runs/x/stages/predictor-F", "runs/x/version_0", "runs/x"])
+def test_results_of_a_training_are_not_replaced(
+    place: str,
+    folder: Path,
+    tmp_path: Path,
+    checkpoints: list[Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    inside = tmp_path / place
+    (tmp_path / "runs/x/stages/predictor-F").mkdir(parents=True)
+    (tmp_path / "runs/x/version_0").mkdir()
+    for record in ("ledger.json", "version_0/run.json", "stages/predictor-F/stage.json"):
+        (tmp_path / "runs/x" / record).write_text("{}")
+    results = inside / "predictions.csv"
+    results.write_text("of the test crystals")
+    monkeypatch.chdir(inside)
+    with pytest.raises(SystemExit):
+        predict([str(checkpoints[0]), str(folder / "small.xyz")])
+    elsewhere = tmp_path / "runs" / "predictions.csv"
+    error = capsys.readouterr().err
+    assert f"{inside} holds the results of a training, among which nothing else is written" in error
+    assert f"name another --out, such as {elsewhere}\n" in error
+    assert results.read_text() == "of the test crystals"
+    predicted(elsewhere, checkpoints[0], folder / "small.xyz")
+
+
+def test_what_intervals_are_calibrated_by_is_not_replaced(
+    folder: Path, checkpoints: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = checkpoints[0].with_name(VALIDATION_PREDICTIONS)
+    before = table.read_text()
+    with pytest.raises(SystemExit):
+        predict([str(checkpoints[0]), str(folder / "small.xyz"), "--out", str(table)])
+    assert "is what training leaves beside a model, to calibrate intervals by" in capsys.readouterr().err
+    assert table.read_text() == before
+
+
 def test_the_table_of_a_folder_is_not_replaced(tmp_path: Path, checkpoints: list[Path]) -> None:
     (tmp_path / "a.cif").write_text(cif(CAESIUM_CHLORIDE))
     (tmp_path / "mine.csv").write_text("id\na\n")
