@@ -73,6 +73,26 @@ def test_an_autoencoder_alone_is_no_generator(prior: Path, tmp_path: Path, capsy
     assert not (tmp_path / "x").exists()
 
 
+def test_only_an_earlier_export_is_replaced(prior: Path, tmp_path: Path) -> None:
+    for name, file in (("project", "README.md"), ("stage", "predictor.skops"), ("notes", "config.yaml")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / file).write_text("mine")
+        with pytest.raises(ValueError, match=f"{name} is neither empty nor an earlier export: name a new folder"):
+            export(prior, tmp_path / name)
+        assert [path.name for path in (tmp_path / name).iterdir()] == [file]
+        assert (tmp_path / name / file).read_text() == "mine"
+    (tmp_path / "new").mkdir()
+    for _ in range(2):
+        export(prior, tmp_path / "new")
+    (tmp_path / "new" / "predictor.skops").touch()
+    export(prior, tmp_path / "new")
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [
+        "README.md",
+        "config.yaml",
+        "model.safetensors",
+    ]
+
+
 def test_an_exported_config_names_no_folder_of_its_author(tmp_path: Path) -> None:
     checkpoint = train_predictor(tmp_path)
     file = find_config(checkpoint)

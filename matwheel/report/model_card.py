@@ -21,6 +21,7 @@ from matwheel.predictors.predictor_file import About
 from matwheel.predictors.saved import validation_predictions
 
 CARD = "README.md"
+_MADE_BY = "matwheel"  # the fact by which a card is told from another README
 _ERRORS = ("mae", "rmse", "r2", "loss")  # figures worth showing, of all that a run logs
 
 _PREDICTOR_USE = """\
@@ -47,6 +48,11 @@ _LOAD_GENERATOR = """\
 python -m matwheel.sample {folder} --values {shell} --n 8 --out samples
 python -c "from matwheel import api; print(api.sample('{folder}', values=[{value}], n=8, seed=0))"
 """
+
+
+def is_card(text: str) -> bool:
+    """Whether a text is a card that was written here."""
+    return f"\n- {_MADE_BY}: " in text
 
 
 def card_of_model(trained: TrainedModel[Any], folder: Path) -> str:
@@ -113,7 +119,7 @@ def _card(
         "data set": dataset,
         "split": _split(data["split"]),
         "rows": _rows(config.path.parent / "split.json"),
-        "matwheel": __version__,
+        _MADE_BY: __version__,
     }
     one_each = f"[{', '.join('10' for _ in names)}]"  # of several conditions
     command = load.format(
