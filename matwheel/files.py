@@ -26,7 +26,7 @@ PREDICTIONS = "predictions.csv"
 VALIDATION_PREDICTIONS = "validation_predictions.csv"
 """Predictions of the validation rows, by which intervals are calibrated."""
 SKIPPED_ROWS = "skipped_rows.csv"
-"""Rows of a table that could not be used, with reasons."""
+"""Rows of a training's table that could not be used, with reasons; those of a prediction: `skipped_beside`."""
 METRICS = "metrics.json"
 """What an evaluation of generated crystals found, in a folder beside them."""
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -84,6 +84,11 @@ def clear_write_errors(path: Path, advice: str = "choose a folder that you may w
         if error.errno in NO_SPACE or error.errno is None:  # numpy's error of a write cut short has no number
             advice = "free some space and run the same command again; what was finished before is kept"
         raise WriteError(f"cannot write {path}: {error.strerror or 'the disk took a part only'}; {advice}") from error
+
+
+def skipped_beside(predictions: Path) -> Path:
+    """Where the rows are listed that a table of predictions has not, since they could not be used."""
+    return predictions.with_name(f"{predictions.stem}_skipped.csv")
 
 
 def check_writable(folder: Path) -> None:

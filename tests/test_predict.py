@@ -99,10 +99,15 @@ def test_cif_files_and_folders_and_bad_rows(tmp_path: Path, exported: list[Path]
     for inputs in ([tmp_path / "cifs"], sorted((tmp_path / "cifs").iterdir())):
         table = predicted(tmp_path / "out" / "predictions.csv", exported[0], *inputs)
         assert table["id"].tolist() == ["good"]
-        skipped = pd.read_csv(tmp_path / "out" / "skipped_rows.csv")
-        assert skipped["id"].tolist() == ["bad"]
-    predicted(tmp_path / "out" / "another.csv", exported[0], tmp_path / "cifs" / "good.cif")
-    assert not (tmp_path / "out" / "skipped_rows.csv").exists()
+        skipped = tmp_path / "out" / "predictions_skipped.csv"
+        assert pd.read_csv(skipped)["id"].tolist() == ["bad"]
+    for name in ("another.csv", "skipped_rows.csv"):
+        predicted(tmp_path / "out" / name, exported[0], tmp_path / "cifs" / "good.cif")
+    assert skipped.is_file()
+    predicted(tmp_path / "out" / "skipped_rows.csv", exported[0], tmp_path / "cifs")
+    predicted(tmp_path / "out" / "predictions.csv", exported[0], tmp_path / "cifs" / "good.cif")
+    names = ["another.csv", "predictions.csv", "skipped_rows.csv", "skipped_rows_skipped.csv"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
     twice = predicted(tmp_path / "twice.csv", exported[0], *[tmp_path / "cifs" / "good.cif"] * 2)
     assert twice["id"].tolist() == ["good", "good#2"]
     assert twice["prediction"].nunique() == 1
@@ -234,13 +239,17 @@ def test_intervals_are_calibrated_on_validation_rows(
 
 
 def test_inputs_are_not_replaced(folder: Path, tmp_path: Path, checkpoints: list[Path]) -> None:
-    table, skipped = tmp_path / "mine.csv", tmp_path / "skipped_rows.csv"
+    table, skipped = tmp_path / "mine.csv", tmp_path / "other_skipped.csv"
     table.write_text("id,cif\n")
     skipped.write_text("id,cif\n")
-    for given, out in ((table, tmp_path / "." / "mine.csv"), (skipped, tmp_path / "other.csv")):
+    for given, out in (
+        (table, tmp_path / "." / "mine.csv"),
+        (skipped, tmp_path / "other.csv"),
+        (folder / "small.xyz", tmp_path / "other.csv"),  # the list of its skipped rows would replace another table
+    ):
         with pytest.raises(SystemExit):
             predict([str(checkpoints[0]), str(given), "--out", str(out)])
-        assert given.read_text() == "id,cif\n"
+        assert table.read_text() == skipped.read_text() == "id,cif\n"
 
 
 @pytest.mark.parametrize("place", ["runs/x/stages/predictor-F", "runs/x/version_0", "runs/x"])
@@ -284,7 +293,7 @@ def test_what_intervals_are_calibrated_by_is_not_replaced(
 def test_the_table_of_a_folder_is_not_replaced(tmp_path: Path, checkpoints: list[Path]) -> None:
     (tmp_path / "a.cif").write_text(cif(CAESIUM_CHLORIDE))
     (tmp_path / "mine.csv").write_text("id\na\n")
-    for name in ("mine.csv", "other.csv"):
+    for name in ("mine.csv", "other.csv", "other.parquet"):
         with pytest.raises(SystemExit):
             predict([str(checkpoints[0]), str(tmp_path), "--out", str(tmp_path / name)])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.cif", "mine.csv"]

@@ -14,6 +14,7 @@ from matwheel.data.crystal import CrystalTable, IntArray
 from matwheel.files import replaced_when_complete
 
 SHOWN_IDS = 3  # of each reason in the summary; all of them are in the CSV
+_COLUMNS = ("row", "id", "reason", "detail")
 MAX_DETAIL = 200  # characters of a parser's message worth keeping
 
 
@@ -88,8 +89,14 @@ class RowReport:
         """Write one line per skipped row: row, id, reason, detail."""
         with replaced_when_complete(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
-            writer.writerow(["row", "id", "reason", "detail"])
+            writer.writerow(_COLUMNS)
             writer.writerows([bad.row, bad.id, bad.reason.value, bad.detail] for bad in self.bad)
+
+    @staticmethod
+    def is_csv(path: Path) -> bool:
+        """Whether a file is one that `to_csv` wrote."""
+        with path.open(encoding="utf-8", errors="replace") as file:
+            return file.readline().strip() == ",".join(_COLUMNS)
 
     def extended(self, bad: Iterable[BadRow]) -> RowReport:
         """The report with further skipped rows.

@@ -25,7 +25,7 @@ from matwheel.data.records import Records, load_records
 from matwheel.data.rows import LoadedTable, Reason
 from matwheel.data.structures import looks_like_structure
 from matwheel.data.unpacking import check_unpacked_size, read_text
-from matwheel.files import PREDICTIONS, SKIPPED_ROWS, VALIDATION_PREDICTIONS
+from matwheel.files import PREDICTIONS, SKIPPED_ROWS, VALIDATION_PREDICTIONS, skipped_beside
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,8 @@ FORMATS = (
     ".csv, .json, .jsonl, .parquet (.csv, .json and .jsonl also with .gz), .extxyz, .xyz, a structure file "
     f"({NAMES}), or a folder"
 )
-WRITTEN_HERE = frozenset({PREDICTIONS, VALIDATION_PREDICTIONS, SKIPPED_ROWS})  # by this package: not tables of crystals
+WRITTEN_HERE = frozenset({PREDICTIONS, skipped_beside(Path(PREDICTIONS)).name, VALIDATION_PREDICTIONS, SKIPPED_ROWS})
+"""Tables that this package writes: none is one of crystals."""
 SAMPLE = 50  # filled cells looked at to tell what a column holds
 
 _Columns = dict[str, list[Any]]

@@ -192,7 +192,7 @@ def test_folder_with_table(tmp_path):
 
 def test_what_this_package_wrote_into_a_folder_is_not_its_table(tmp_path, caplog):
     write_folder(tmp_path)
-    for name in ("predictions.csv", "skipped_rows.csv", "validation_predictions.csv"):
+    for name in ("predictions.csv", "predictions_skipped.csv", "skipped_rows.csv", "validation_predictions.csv"):
         (tmp_path / name).write_text("id,prediction\na,1.0\n")
     assert read_table(tmp_path).table.ids.tolist() == IDS
     write_csv(tmp_path / "labels.csv", ["name", "y"], [[i, y] for i, y in zip(IDS, VALUES, strict=True)])
