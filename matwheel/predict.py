@@ -119,7 +119,10 @@ def _run(options: Namespace) -> None:
         crystals.report.to_csv(skipped)
     else:
         skipped.unlink(missing_ok=True)  # of an earlier call with this output
-    _write(models.predict(crystals, options.interval), out)
+    predictions = models.predict(crystals, options.interval)
+    if len(options.inputs) > 1:
+        predictions.insert(1, "source", [crystals.files[row] for row in crystals.source_rows])
+    _write(predictions, out)
     print(f"wrote {len(crystals)} predictions of {models.target or 'the property'} to {out}")
 
 

@@ -70,6 +70,18 @@ def test_predictions_are_those_of_fit_predict(
     pd.testing.assert_frame_equal(ours, theirs, rtol=1e-5)
 
 
+def test_rows_that_are_only_predicted_may_share_an_id(
+    tmp_path: Path, checkpoints: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    structures = [cif(CAESIUM_CHLORIDE), cif(ROCK_SALT), cif(CAESIUM_CHLORIDE)]
+    pd.DataFrame({"id": ["a", "a", ""], "cif": structures}).to_csv("new.csv", index=False)
+    model = ["--ckpt_path", str(checkpoints[0]), *SMALL_NETWORK, "--name", "p", "--trainer.accelerator", "cpu"]
+    data = ["--data.dataset", "new.csv", "--data.cache_dir", "cache"]
+    fit([*_args("predict", CONFIGS / "predictor" / "cgcnn.yaml"), *data, *model, *QUIET])
+    assert pd.read_csv("runs/p/version_0/predictions.csv")["id"].tolist() == ["a", "a#2", "row-2"]
+
+
 def test_the_device_may_be_named(folder: Path, tmp_path: Path, checkpoints: list[Path]) -> None:
     crystals = folder / "small.xyz"
     expected = predicted(tmp_path / "auto.csv", checkpoints[0], crystals)
@@ -110,6 +122,10 @@ def test_cif_files_and_folders_and_bad_rows(tmp_path: Path, exported: list[Path]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
     twice = predicted(tmp_path / "twice.csv", exported[0], *[tmp_path / "cifs" / "good.cif"] * 2)
     assert twice["id"].tolist() == ["good", "good#2"]
+    (tmp_path / "others").mkdir()
+    other = shutil.copy(tmp_path / "cifs" / "good.cif", tmp_path / "others")
+    several = predicted(tmp_path / "several.csv", exported[0], tmp_path / "cifs", other)
+    assert several[["id", "source"]].values.tolist() == [["good", f"{tmp_path}/cifs"], ["good#2", str(other)]]
     assert twice["prediction"].nunique() == 1
     predict([str(exported[0]), str(tmp_path / "cifs" / "good.cif"), "--out", str(tmp_path / "p.parquet")])
     assert pd.read_parquet(tmp_path / "p.parquet").columns.tolist() == ["id", "prediction"]

@@ -132,6 +132,7 @@ class LoadedTable:
             numbers than texts, or with no number at all, is here and not among the properties.
         own: Whether it is a table of a person's own, in which a crystal may stand twice unnoticed. Data sets by name
             are used as they were published.
+        files: [rows of the source], the file or folder that each is from; empty where it is the source itself.
     """
 
     name: str
@@ -142,6 +143,7 @@ class LoadedTable:
     units: Mapping[str, str] = field(default_factory=dict)
     not_numbers: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
     own: bool = False
+    files: Sequence[str] = ()
 
     def __len__(self) -> int:
         return len(self.table)

@@ -21,7 +21,7 @@ from matwheel.data.cif_folder import (
 )
 from matwheel.data.csv_text import csv_columns, with_cgcnn_header
 from matwheel.data.extxyz import read_extxyz
-from matwheel.data.records import Records, load_records
+from matwheel.data.records import Records, load_records, with_distinct_ids
 from matwheel.data.rows import LoadedTable, Reason
 from matwheel.data.structures import looks_like_structure
 from matwheel.data.unpacking import check_unpacked_size, read_text
@@ -44,7 +44,9 @@ _Columns = dict[str, list[Any]]
 _PARQUET_ROWS = 256  # read at a time
 
 
-def read_table(path: Path, structure_column: str | None = None, id_column: str | None = None) -> LoadedTable:
+def read_table(
+    path: Path, structure_column: str | None = None, id_column: str | None = None, keep_repeated_ids: bool = False
+) -> LoadedTable:
     """Read a table with one structure per row; any column of numbers is a property.
 
     Args:
@@ -55,11 +57,13 @@ def read_table(path: Path, structure_column: str | None = None, id_column: str |
             file in the table's folder); by default the first that holds such.
         id_column: Column with unique names; by default one with a usual name such as `material_id`, else rows are
             numbered.
+        keep_repeated_ids: Rows with the id of an earlier one get another id instead of being bad.
 
     Raises:
         ValueError: If the file cannot be read, or no row of it is usable.
     """
-    return load_records(str(path), read_records(path, structure_column, id_column))
+    records = read_records(path, structure_column, id_column)
+    return load_records(str(path), with_distinct_ids(records) if keep_repeated_ids else records)
 
 
 def read_records(path: Path, structure_column: str | None = None, id_column: str | None = None) -> Records:
