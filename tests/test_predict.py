@@ -146,6 +146,10 @@ def test_what_cannot_be_used_is_a_message(
     alone.write_bytes(checkpoints[0].read_bytes())
     (tmp_path / "damaged").mkdir()
     (tmp_path / "folder.csv").mkdir()
+    for file in ("F/best.ckpt", "trees/predictor.skops", "labels/labels.parquet"):
+        (tmp_path / "stages" / file).parent.mkdir(parents=True)
+        (tmp_path / "stages" / file).touch()
+        (tmp_path / "stages" / file).with_name("stage.json").touch()
     (tmp_path / "damaged" / WEIGHTS).write_bytes(b"\xff" * 100)
     crystals = folder / "small.xyz"
     for args, message in [
@@ -153,6 +157,8 @@ def test_what_cannot_be_used_is_a_message(
         ([alone, crystals], "no config.yaml beside"),
         ([alone.parent.parent, crystals], "holds no model: give a checkpoint"),
         (["damaged", crystals], "does not hold the weights of a model of this program, or is damaged"),
+        ([exported[0], crystals, "--model", exported[0]], "is given 2 times: give each model once"),
+        (["stages", crystals], "stages holds the stages of a run, whose models are of many arms: name one of F, trees"),
         ([exported[0], "none.cif"], "no such table: none.cif"),
         ([exported[0], crystals, "--out", "x.xls"], "name a .csv or a .parquet file as --out"),
         ([exported[0], crystals, "--out", "folder.csv"], "folder.csv is a folder: name a file in it as --out"),

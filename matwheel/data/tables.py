@@ -252,7 +252,9 @@ def _read_folder(folder: Path, id_column: str | None) -> Records:
         raise ValueError(f"{folder} has several CSV tables ({', '.join(t.name for t in tables)}): give one by its path")
     if not tables:
         if not files:
-            raise ValueError(f"{folder} holds neither a CSV table nor structure files ({NAMES})")
+            inside = [path for path in sorted(folder.iterdir()) if _holds_crystals(path)]  # as those of samples
+            hint = f"; did you mean {' or '.join(map(str, inside))}?" if inside else ""
+            raise ValueError(f"{folder} holds neither a CSV table nor structure files ({NAMES}){hint}")
         names = [file.name for file in files]
         return Records([read_structure_file(folder, name) for name in names], [id_of_file(name) for name in names])
     text = read_text(tables[0])
@@ -265,6 +267,10 @@ def _read_folder(folder: Path, id_column: str | None) -> Records:
     ids = columns.pop(column)
     _warn_of_others(files, ids, tables[0])
     return Records([bad.get(row) or find_structure_file(folder, id) for row, id in enumerate(ids)], ids, columns)
+
+
+def _holds_crystals(path: Path) -> bool:
+    return bool(list_structure_files(path)) if path.is_dir() else path.name.lower().endswith((".extxyz", ".xyz"))
 
 
 def _warn_of_others(files: Sequence[Path], ids: Sequence[str], table: Path) -> None:

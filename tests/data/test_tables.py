@@ -238,6 +238,15 @@ def test_folder_without_table(tmp_path):
         read_table(empty)
 
 
+def test_crystals_below_a_folder_are_pointed_at(tmp_path):
+    (tmp_path / "samples" / "cif").mkdir(parents=True)
+    (tmp_path / "samples" / "cif" / "a.cif").write_text(cif(SKEWED))
+    for name in ("samples.extxyz", "samples.parquet"):
+        (tmp_path / "samples" / name).touch()
+    with pytest.raises(ValueError, match=r"; did you mean \S*samples/cif or \S*samples/samples\.extxyz\?$"):
+        read_table(tmp_path / "samples")
+
+
 def test_files_as_vasp_calls_them(tmp_path):
     names = ["CONTCAR", "POSCAR", "POSCAR.Si", "POSCAR_mp-1", "POSCAR_mp-2.vasp"]
     for name in names:
