@@ -65,6 +65,15 @@ def test_the_command_writes_what_it_makes(prior: Path, tmp_path: Path, capsys: p
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "made").rglob("*")} == before
 
 
+def test_a_request_that_cannot_be_leaves_no_folder(
+    prior: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        sample_command([str(prior), "--values", "5", "--n", "0", "--out", str(tmp_path / "made")])
+    assert "n is how many crystals to make: give a whole number from 1 on, not 0" in capsys.readouterr().err
+    assert not (tmp_path / "made").exists()
+
+
 def test_an_autoencoder_alone_is_no_generator(prior: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     autoencoder = Path(str(prior).replace("prior", "vae"))
     with pytest.raises(SystemExit):

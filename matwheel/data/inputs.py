@@ -49,9 +49,9 @@ def read_structures(
     records = concatenate_records(tables)
     if not len(records.structures):
         raise ValueError("no structures were given")
-    name = str(items[0]) if len(items) == 1 and _is_path(items[0]) else f"{len(items)} inputs"
+    name = str(items[0]) if len(items) == 1 and is_path(items[0]) else f"{len(items)} inputs"
     loaded = load_records(name, with_distinct_ids(records), parse=parse)
-    files = [str(item) if _is_path(item) else "" for item in items]
+    files = [str(item) if is_path(item) else "" for item in items]
     return replace(loaded, files=[file for file, table in zip(files, tables, strict=True) for _ in table.structures])
 
 
@@ -62,14 +62,15 @@ def _holds_several(given: object) -> TypeGuard[Iterable[object]]:
     return isinstance(given, Iterable) and not isinstance(given, one)
 
 
-def _is_path(item: object) -> TypeGuard[str | Path]:
+def is_path(item: object) -> TypeGuard[str | Path]:
+    """Whether it names a file or a folder, unlike the text of a structure."""
     return isinstance(item, Path) or (isinstance(item, str) and "\n" not in item and not looks_like_structure(item))
 
 
 def _records(item: object, structure_column: str | None, id_column: str | None) -> Records:
     from ase import Atoms
 
-    if _is_path(item):
+    if is_path(item):
         return read_records(Path(item).expanduser(), structure_column, id_column)
     if isinstance(item, pd.DataFrame):
         raise ValueError(
