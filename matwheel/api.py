@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from matwheel.data.catalogue import load
-from matwheel.data.inputs import read_structures
+from matwheel.data.inputs import is_path, read_structures
 from matwheel.data.structures import parse_any_structure
 from matwheel.devices import find_device
 from matwheel.metrics.evaluation import Evaluation, Settings
@@ -81,8 +81,9 @@ def sample(
 
     Args:
         generator: Checkpoint of a generator's prior, or an exported folder.
-        values: Wanted values, taken in turn, in the unit the generator was trained in; with several conditions a row of
-            values each.
+        values: Wanted values (a number, a list, an array, a pandas series), taken in turn, in the unit the generator was
+            trained in; with several conditions a row of values each. NaN for a condition that is left to the generator,
+            if it was trained so.
         n: How many crystals.
         seed: Crystal i depends on the generator, its values and `seed + i`.
         device: Where the generator computes, as for `predict`.
@@ -118,7 +119,7 @@ def evaluate(
         ValueError: If a file cannot be read, or holds no crystal.
     """
     pool = pool if pool is not None else Pool()
-    known = load(reference) if isinstance(reference, str) else read_structures(reference)
+    known = load(reference) if is_path(reference) and isinstance(reference, str) else read_structures(reference)
     generated = read_structures(structures, parse_any_structure)
     fingerprints = Fingerprints.cached(known.table, pool)
     return evaluate_crystals(generated, known.table, fingerprints, settings, pool)

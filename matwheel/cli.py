@@ -42,7 +42,7 @@ from matwheel.command import QUIET
 from matwheel.data.conditions import ConditionDataModule
 from matwheel.data.module import CrystalDataModule
 from matwheel.devices import trainer_accelerator
-from matwheel.files import RUNS, SKIPPED_ROWS, VALIDATION_PREDICTIONS, write_text_atomically
+from matwheel.files import RUN_RECORD, RUNS, SKIPPED_ROWS, VALIDATION_PREDICTIONS, write_text_atomically
 from matwheel.flywheel.callback import Flywheel
 from matwheel.flywheel.ledger import derive_seed
 from matwheel.models.checkpoints import WholeCheckpoints, load_weights
@@ -77,7 +77,7 @@ class RunRecord(SaveConfigCallback):
             "versions": {"python": platform.python_version(), **packages},
             "commit": _git_commit(),
         }
-        write_text_atomically(folder / "run.json", json.dumps(record, indent=1))
+        write_text_atomically(folder / RUN_RECORD, json.dumps(record, indent=1))
         data = trainer.datamodule  # type: ignore[attr-defined]
         if isinstance(data, CrystalDataModule):
             if data.split_rows is not None:

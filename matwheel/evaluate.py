@@ -19,7 +19,7 @@ from jsonargparse import ArgumentParser, Namespace
 from matwheel.command import command
 from matwheel.data.catalogue import load
 from matwheel.data.rows import LoadedTable
-from matwheel.files import METRICS, check_writable, replaced_when_complete, write_text_atomically
+from matwheel.files import METRICS, check_output, check_writable, replaced_when_complete, write_text_atomically
 from matwheel.metrics.checks import SpaceGroup
 from matwheel.metrics.coverage import CoverageCutoffs
 from matwheel.metrics.evaluation import Evaluation, Judge, Settings, evaluate
@@ -118,6 +118,12 @@ def _parser() -> ArgumentParser:
 
 def _run(options: Namespace) -> None:
     started = time.perf_counter()
+    folder = options.out if options.out is not None else _default_folder(options.generated)
+    given = [Path(options.generated).expanduser(), Path(options.reference).expanduser()]
+    for name in (STRUCTURES, METRICS):
+        check_output(folder / name, given)
+    if any(path.is_dir() and path.resolve() == folder.resolve() for path in given):
+        raise ValueError(f"{STRUCTURES} in {folder} would be taken for the names of its crystals: name another --out")
     generated = read_generated(options.generated, options.data_dir)
     if generated.report.bad:
         log.warning("%s\n  rows that cannot be read count as failures", generated.report.summary())
@@ -125,7 +131,6 @@ def _run(options: Namespace) -> None:
     judges = _judges(options, generated)
     cutoffs, tolerances = CoverageCutoffs(**vars(options.cutoffs)), MatchTolerances(**vars(options.tolerances))
     symmetry, pool = SpaceGroup(**vars(options.symmetry)), Pool(**vars(options.pool))
-    folder = options.out if options.out is not None else _default_folder(options.generated)
     check_writable(folder)
     fingerprints = Fingerprints.cached(reference.table, pool, options.cache_dir)
     potential = CHGNet() if options.potential == "chgnet" else None

@@ -18,7 +18,7 @@ from matwheel.models.run_config import CONFIG, RunConfig, find_config
 from matwheel.models.trained import FITTED, FITTED_SUFFIX, WEIGHTS, TrainedModel, model_file
 from matwheel.predictors.predictor_file import read_predictor
 from matwheel.predictors.saved import validation_predictions
-from matwheel.report.model_card import CARD, card_of_fitted, card_of_model
+from matwheel.report.model_card import CARD, card_of_fitted, card_of_model, is_card
 
 _KINDS: dict[str, type[PropertyPredictor] | type[LatentPrior]] = {
     kind.__name__: kind for kind in (PropertyPredictor, LatentPrior)
@@ -43,7 +43,7 @@ def main(args: Sequence[str] | None = None) -> None:
         help="Checkpoint (.ckpt) of a predictor or of a generator's prior, or the folder of a flywheel's stage with "
         f"{FITTED}.",
     )
-    parser.add_argument("--out", type=Path, required=True, help="Folder to write to.")
+    parser.add_argument("--out", type=Path, required=True, help="Folder to write to: a new one, or an earlier export.")
     parser.add_argument(
         "--config",
         type=Path | None,
@@ -61,15 +61,16 @@ def export(model: Path, folder: Path, config: Path | None = None) -> None:
     Args:
         model: Checkpoint of a predictor, or of a latent prior, which holds the whole generator; or the stage of a
             flywheel, or its `predictor.skops`, of a predictor that is no network.
-        folder: Where to; created if missing.
+        folder: Where to: a new or empty folder, or an earlier export, which is replaced.
         config: `config.yaml` of the run; found beside the model by default.
 
     Raises:
-        ValueError: If the file cannot be read, or holds none of these.
+        ValueError: If the file cannot be read, or holds none of these, or the folder holds something else.
     """
     path = model_file(model)
     if path.parent.resolve() == folder.resolve():
         raise ValueError(f"{folder} holds the model itself: export to another folder")
+    _check_folder(folder)
     if path.suffix == FITTED_SUFFIX:
         _export_fitted(path, folder, config)
         return
@@ -83,6 +84,15 @@ def export(model: Path, folder: Path, config: Path | None = None) -> None:
     (folder / FITTED).unlink(missing_ok=True)  # of an earlier export
     _copy_validation(trained.validation_predictions, folder)
     write_text_atomically(folder / CARD, card_of_model(trained, folder))
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuse to write among files of something else."""
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return
+    card = folder / CARD
+    if not (card.is_file() and is_card(card.read_text(encoding="utf-8", errors="replace"))):
+        raise ValueError(f"{folder} is neither empty nor an earlier export: name a new folder as --out")
 
 
 def _export_fitted(path: Path, folder: Path, config: Path | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from secrets import token_hex
@@ -18,11 +18,15 @@ RUNS = Path("runs")
 """Where the folders of runs are by default."""
 STAGE = "stage.json"
 """Record of a stage of a flywheel, written into its folder when all its work is done."""
+LEDGER = "ledger.json"
+"""Record of the stages of a run, or of the cells of a study, in its folder."""
+RUN_RECORD = "run.json"
+"""Record of a command, in its log folder."""
 PREDICTIONS = "predictions.csv"
 VALIDATION_PREDICTIONS = "validation_predictions.csv"
 """Predictions of the validation rows, by which intervals are calibrated."""
 SKIPPED_ROWS = "skipped_rows.csv"
-"""Rows of a table that could not be used, with reasons."""
+"""Rows of a training's table that could not be used, with reasons; those of a prediction: `skipped_beside`."""
 METRICS = "metrics.json"
 """What an evaluation of generated crystals found, in a folder beside them."""
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -82,6 +86,11 @@ def clear_write_errors(path: Path, advice: str = "choose a folder that you may w
         raise WriteError(f"cannot write {path}: {error.strerror or 'the disk took a part only'}; {advice}") from error
 
 
+def skipped_beside(predictions: Path) -> Path:
+    """Where the rows are listed that a table of predictions has not, since they could not be used."""
+    return predictions.with_name(f"{predictions.stem}_skipped.csv")
+
+
 def check_writable(folder: Path) -> None:
     """Make sure, before hours of work, that its results can be written.
 
@@ -95,6 +104,32 @@ def check_writable(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=folder):
             pass
+
+
+def check_output(path: Path, inputs: Iterable[Path] = ()) -> None:
+    """Make sure that a file to be written replaces neither an input nor a result of a training.
+
+    Args:
+        path: The file.
+        inputs: What is read.
+
+    Raises:
+        ValueError: If it is an input, or its folder is that of a stage, a log folder, a run or a study; says where to
+            write instead.
+    """
+    path = path.resolve()
+    if replaced := [given for given in inputs if given.resolve() == path]:
+        raise ValueError(f"{replaced[0]} is an input and would be replaced: name another --out")
+    if _holds_results(path.parent):
+        outermost = [folder for folder in path.parents if _holds_results(folder)][-1]
+        raise ValueError(
+            f"{path.parent} holds the results of a training, among which nothing else is written: name another --out, "
+            f"such as {outermost.parent / path.name}"
+        )
+
+
+def _holds_results(folder: Path) -> bool:
+    return any((folder / record).is_file() for record in (STAGE, LEDGER, RUN_RECORD))
 
 
 def log_folders(run: Path) -> list[Path]:

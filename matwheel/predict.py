@@ -11,9 +11,17 @@ from jsonargparse import ArgumentParser, Namespace
 
 from matwheel.command import command
 from matwheel.data.inputs import read_structures
+from matwheel.data.rows import RowReport
 from matwheel.data.tables import WRITTEN_HERE
 from matwheel.devices import DEVICE_HELP, find_device
-from matwheel.files import PREDICTIONS, SKIPPED_ROWS, check_writable, replaced_when_complete
+from matwheel.files import (
+    PREDICTIONS,
+    VALIDATION_PREDICTIONS,
+    check_output,
+    check_writable,
+    replaced_when_complete,
+    skipped_beside,
+)
 from matwheel.predictors.saved_ensemble import PredictorEnsemble
 
 log = logging.getLogger(__name__)
@@ -74,7 +82,8 @@ def _parser() -> ArgumentParser:
         "--out",
         type=Path,
         default=Path(PREDICTIONS),
-        help=f"Table to write, .csv or .parquet; rows that cannot be used are listed beside it in {SKIPPED_ROWS}.",
+        help="Table to write, NAME.csv or NAME.parquet; rows that cannot be used are listed beside it in "
+        "NAME_skipped.csv.",
     )
     return parser
 
@@ -83,11 +92,19 @@ def _run(options: Namespace) -> None:
     out: Path = options.out
     if out.suffix not in (".csv", ".parquet"):
         raise ValueError(f"cannot write {out}: name a .csv or a .parquet file as --out")
-    skipped = out.with_name(SKIPPED_ROWS)
-    written = {path.resolve() for path in (out, skipped)}
-    if replaced := [path for path in options.inputs if path.resolve() in written]:
-        raise ValueError(f"{replaced[0]} is an input and would be replaced: name another file as --out")
-    if out.name not in WRITTEN_HERE and out.suffix == ".csv":
+    skipped = skipped_beside(out)
+    for path in (out, skipped):
+        check_output(path, options.inputs)
+    if out.name == VALIDATION_PREDICTIONS:
+        raise ValueError(
+            f"{VALIDATION_PREDICTIONS} is what training leaves beside a model, to calibrate intervals by: name another "
+            "file as --out"
+        )
+    if skipped.is_file() and not RowReport.is_csv(skipped):
+        raise ValueError(
+            f"{skipped} is no list of skipped rows and would be replaced by one: name another file as --out"
+        )
+    if not {path.name for path in (out, skipped) if path.suffix == ".csv"} <= WRITTEN_HERE:
         for path in options.inputs:
             if path.is_dir() and path.resolve() == out.resolve().parent:
                 raise ValueError(f"a table in {path} would be taken for the names of its crystals: write it elsewhere")
@@ -101,8 +118,11 @@ def _run(options: Namespace) -> None:
         log.warning("%s", crystals.report.summary())
         crystals.report.to_csv(skipped)
     else:
-        skipped.unlink(missing_ok=True)  # of an earlier call
-    _write(models.predict(crystals, options.interval), out)
+        skipped.unlink(missing_ok=True)  # of an earlier call with this output
+    predictions = models.predict(crystals, options.interval)
+    if len(options.inputs) > 1:
+        predictions.insert(1, "source", [crystals.files[row] for row in crystals.source_rows])
+    _write(predictions, out)
     print(f"wrote {len(crystals)} predictions of {models.target or 'the property'} to {out}")
 
 

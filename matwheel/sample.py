@@ -45,11 +45,12 @@ def main(args: Sequence[str] | None = None) -> None:
     with command(parser, args) as options:
         device = find_device(options.device)
         generator = SavedGenerator.load(options.generator).to(device)
+        values = options["values"]  # not options.values, which is a method
+        generator.requested(values, options.n)
         check_writable(options.out)
         if (options.out / SAMPLES).exists():
             raise ValueError(f"{options.out} holds crystals of an earlier call: give another --out, or delete that one")
-        # Not options.values, which is a method.
-        samples = generator.sample(options["values"], options.n, options.seed, progress=True)
+        samples = generator.sample(values, options.n, options.seed, progress=True)
         write_samples(options.out, samples)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from argparse import ArgumentError
 from collections.abc import Iterator, Mapping
@@ -25,9 +26,9 @@ class UserError(Exception):
 def shown_as_messages() -> Iterator[None]:
     """End the program with a message where this package or the reader of options says what is wrong.
 
-    The status is 2 for options that cannot be, else 1. It ends so on a full disk and where rights are missing, too. All
-    other errors are programming errors and keep their traceback. With the environment variable MATWHEEL_TRACEBACK set,
-    all do.
+    The status is 2 for options that cannot be, 130 of Ctrl-C, else 1. It ends so on a full disk and where rights are
+    missing, too. All other errors are programming errors and keep their traceback. With the environment variable
+    MATWHEEL_TRACEBACK set, all do.
     """
     try:
         yield
@@ -36,6 +37,11 @@ def shown_as_messages() -> Iterator[None]:
             raise
         print(f"error: {explain(str(error))}", file=sys.stderr)
         raise SystemExit(2) from error
+    except KeyboardInterrupt as error:
+        if os.environ.get(TRACEBACK_VARIABLE):
+            raise
+        print("ended by Ctrl-C", file=sys.stderr)
+        raise SystemExit(128 + signal.SIGINT) from error
     except (ValueError, FloatingPointError, OSError, UserError) as error:
         if os.environ.get(TRACEBACK_VARIABLE) or not _is_for_users(error):
             raise

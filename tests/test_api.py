@@ -1,5 +1,6 @@
 """The functions for scripts do what the commands do, on what a person has at hand."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -40,13 +41,23 @@ def test_atoms_structures_and_files_have_the_same_predictions(folder: Path, pred
         np.testing.assert_allclose(frame["prediction"], expected["prediction"][:5], rtol=1e-4)
 
 
-def test_every_crystal_given_has_a_row(folder: Path, predictor: Path) -> None:
+def test_every_crystal_given_has_a_row(folder: Path, predictor: Path, tmp_path: Path) -> None:
     good = read(folder / "small.xyz", "0")
     close = Structure(Lattice.cubic(4), ["H", "H"], [[0, 0, 0], [0, 0, 0.05]])
-    frame = api.predict([predictor, predictor], [close, good])
+    copied = shutil.copytree(predictor.parents[1], tmp_path / "copied")
+    frame = api.predict([predictor, copied / predictor.relative_to(predictor.parents[1])], [close, good])
     assert frame["prediction"].isna().tolist() == [True, False]
     assert frame["spread"].tolist()[1] == 0
     assert frame["id"].tolist() == ["row-0", good.info["id"]]
+
+
+def test_models_are_given_once_each(folder: Path, predictor: Path) -> None:
+    for models, message in (
+        ([], "no model is given"),
+        ([predictor, predictor.parent], r"best\.ckpt is given 2 times: give each model once"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            api.predict(models, folder / "small.xyz")
 
 
 @pytest.mark.slow  # processes that judge crystals take their time to start
@@ -56,12 +67,25 @@ def test_samples_can_be_judged(folder: Path, tmp_path: Path, monkeypatch: pytest
     structures = api.sample(prior, 10.0, n=3, seed=5)
     assert api.sample(prior, [[10.0]], n=3, seed=5) == structures
     assert api.sample(prior, [10.0, 20.0], n=1, seed=7) == structures[2:]
-    with pytest.raises(ValueError, match=r"has the conditions \['poly_total'\]: give one value for each"):
-        api.sample(prior, [[1.0, 2.0]], n=1)
+    for values in (np.array([10.0, 20.0]), np.array([[10], [20]]), pd.Series([10.0, 20.0], index=["a", "b"])):
+        assert api.sample(prior, values, n=np.int64(1), seed=7) == structures[2:]
+    for values, n, message in (
+        ([[1.0, 2.0]], 1, r"has the conditions \['poly_total'\]: give one value for each, not \[\[1\.0, 2\.0\]\]"),
+        ([[1.0], [1.0, 2.0]], 1, "give every crystal as many values as the others"),
+        ("10", 1, r"the values of \['poly_total'\] are numbers, not '10'"),
+        ([None], 1, r"the values of \['poly_total'\] are numbers, not \[None\]"),
+        ([], 1, "give the conditions as a list of rows"),
+        (10.0, 2.5, r"n is how many crystals to make: give a whole number from 1 on, not 2\.5"),
+        (10.0, 0, "give a whole number from 1 on, not 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            api.sample(prior, values, n)
     pool = Pool(processes=1)
     evaluation = api.evaluate(structures, read(folder / "small.xyz", ":3"), pool=pool)
     assert len(evaluation.structures) == 3
     assert {"COV-P", "valid (both)"} <= {figure.name for figure in evaluation.figures}
+    of_text = api.evaluate(structures, structures[0].to(fmt="cif"), pool=pool)
+    assert len(of_text.structures) == 3
 
 
 def test_importing_the_package_imports_nothing_heavy() -> None:

@@ -82,6 +82,27 @@ def _figures(record: dict[str, Any]) -> dict[str, tuple[int | None, int]]:
     return {figure["name"]: (figure["count"], figure["total"]) for figure in record["figures"]}
 
 
+def test_inputs_and_results_of_trainings_are_not_replaced(
+    files: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "mine" / "structures.csv"
+    table.parent.mkdir()
+    table.write_text("id,cif\n")
+    (tmp_path / "stage").mkdir()
+    (tmp_path / "stage" / "stage.json").write_text("{}")
+    for generated, reference, out, message in (
+        (table, files["reference"], table.parent, "structures.csv is an input and would be replaced"),
+        (files["generated"], table, table.parent, "structures.csv is an input and would be replaced"),
+        (table.parent, files["reference"], table.parent, "would be taken for the names of its crystals"),
+        (files["generated"], files["reference"], tmp_path / "stage", "stage holds the results of a training"),
+    ):
+        with pytest.raises(SystemExit):
+            main([str(generated), "--reference", str(reference), "--out", str(out)])
+        assert message in capsys.readouterr().err
+    assert table.read_text() == "id,cif\n"
+    assert [path.name for path in (tmp_path / "stage").iterdir()] == ["stage.json"]
+
+
 def test_every_row_counts(files: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
     table, record = _evaluate(files)
     assert table["row"].tolist() == list(range(10))

@@ -65,12 +65,41 @@ def test_the_command_writes_what_it_makes(prior: Path, tmp_path: Path, capsys: p
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "made").rglob("*")} == before
 
 
+def test_a_request_that_cannot_be_leaves_no_folder(
+    prior: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        sample_command([str(prior), "--values", "5", "--n", "0", "--out", str(tmp_path / "made")])
+    assert "n is how many crystals to make: give a whole number from 1 on, not 0" in capsys.readouterr().err
+    assert not (tmp_path / "made").exists()
+
+
 def test_an_autoencoder_alone_is_no_generator(prior: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     autoencoder = Path(str(prior).replace("prior", "vae"))
     with pytest.raises(SystemExit):
         export_command([str(autoencoder), "--out", str(tmp_path / "x")])
     assert "is a checkpoint of ConCDVAE: give one of PropertyPredictor or of LatentPrior" in capsys.readouterr().err
     assert not (tmp_path / "x").exists()
+
+
+def test_only_an_earlier_export_is_replaced(prior: Path, tmp_path: Path) -> None:
+    for name, file in (("project", "README.md"), ("stage", "predictor.skops"), ("notes", "config.yaml")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / file).write_text("mine")
+        with pytest.raises(ValueError, match=f"{name} is neither empty nor an earlier export: name a new folder"):
+            export(prior, tmp_path / name)
+        assert [path.name for path in (tmp_path / name).iterdir()] == [file]
+        assert (tmp_path / name / file).read_text() == "mine"
+    (tmp_path / "new").mkdir()
+    for _ in range(2):
+        export(prior, tmp_path / "new")
+    (tmp_path / "new" / "predictor.skops").touch()
+    export(prior, tmp_path / "new")
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [
+        "README.md",
+        "config.yaml",
+        "model.safetensors",
+    ]
 
 
 def test_an_exported_config_names_no_folder_of_its_author(tmp_path: Path) -> None:

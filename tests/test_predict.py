@@ -70,6 +70,18 @@ def test_predictions_are_those_of_fit_predict(
     pd.testing.assert_frame_equal(ours, theirs, rtol=1e-5)
 
 
+def test_rows_that_are_only_predicted_may_share_an_id(
+    tmp_path: Path, checkpoints: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    structures = [cif(CAESIUM_CHLORIDE), cif(ROCK_SALT), cif(CAESIUM_CHLORIDE)]
+    pd.DataFrame({"id": ["a", "a", ""], "cif": structures}).to_csv("new.csv", index=False)
+    model = ["--ckpt_path", str(checkpoints[0]), *SMALL_NETWORK, "--name", "p", "--trainer.accelerator", "cpu"]
+    data = ["--data.dataset", "new.csv", "--data.cache_dir", "cache"]
+    fit([*_args("predict", CONFIGS / "predictor" / "cgcnn.yaml"), *data, *model, *QUIET])
+    assert pd.read_csv("runs/p/version_0/predictions.csv")["id"].tolist() == ["a", "a#2", "row-2"]
+
+
 def test_the_device_may_be_named(folder: Path, tmp_path: Path, checkpoints: list[Path]) -> None:
     crystals = folder / "small.xyz"
     expected = predicted(tmp_path / "auto.csv", checkpoints[0], crystals)
@@ -99,12 +111,21 @@ def test_cif_files_and_folders_and_bad_rows(tmp_path: Path, exported: list[Path]
     for inputs in ([tmp_path / "cifs"], sorted((tmp_path / "cifs").iterdir())):
         table = predicted(tmp_path / "out" / "predictions.csv", exported[0], *inputs)
         assert table["id"].tolist() == ["good"]
-        skipped = pd.read_csv(tmp_path / "out" / "skipped_rows.csv")
-        assert skipped["id"].tolist() == ["bad"]
-    predicted(tmp_path / "out" / "another.csv", exported[0], tmp_path / "cifs" / "good.cif")
-    assert not (tmp_path / "out" / "skipped_rows.csv").exists()
+        skipped = tmp_path / "out" / "predictions_skipped.csv"
+        assert pd.read_csv(skipped)["id"].tolist() == ["bad"]
+    for name in ("another.csv", "skipped_rows.csv"):
+        predicted(tmp_path / "out" / name, exported[0], tmp_path / "cifs" / "good.cif")
+    assert skipped.is_file()
+    predicted(tmp_path / "out" / "skipped_rows.csv", exported[0], tmp_path / "cifs")
+    predicted(tmp_path / "out" / "predictions.csv", exported[0], tmp_path / "cifs" / "good.cif")
+    names = ["another.csv", "predictions.csv", "skipped_rows.csv", "skipped_rows_skipped.csv"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
     twice = predicted(tmp_path / "twice.csv", exported[0], *[tmp_path / "cifs" / "good.cif"] * 2)
     assert twice["id"].tolist() == ["good", "good#2"]
+    (tmp_path / "others").mkdir()
+    other = shutil.copy(tmp_path / "cifs" / "good.cif", tmp_path / "others")
+    several = predicted(tmp_path / "several.csv", exported[0], tmp_path / "cifs", other)
+    assert several[["id", "source"]].values.tolist() == [["good", f"{tmp_path}/cifs"], ["good#2", str(other)]]
     assert twice["prediction"].nunique() == 1
     predict([str(exported[0]), str(tmp_path / "cifs" / "good.cif"), "--out", str(tmp_path / "p.parquet")])
     assert pd.read_parquet(tmp_path / "p.parquet").columns.tolist() == ["id", "prediction"]
@@ -125,6 +146,10 @@ def test_what_cannot_be_used_is_a_message(
     alone.write_bytes(checkpoints[0].read_bytes())
     (tmp_path / "damaged").mkdir()
     (tmp_path / "folder.csv").mkdir()
+    for file in ("F/best.ckpt", "trees/predictor.skops", "labels/labels.parquet"):
+        (tmp_path / "stages" / file).parent.mkdir(parents=True)
+        (tmp_path / "stages" / file).touch()
+        (tmp_path / "stages" / file).with_name("stage.json").touch()
     (tmp_path / "damaged" / WEIGHTS).write_bytes(b"\xff" * 100)
     crystals = folder / "small.xyz"
     for args, message in [
@@ -132,6 +157,8 @@ def test_what_cannot_be_used_is_a_message(
         ([alone, crystals], "no config.yaml beside"),
         ([alone.parent.parent, crystals], "holds no model: give a checkpoint"),
         (["damaged", crystals], "does not hold the weights of a model of this program, or is damaged"),
+        ([exported[0], crystals, "--model", exported[0]], "is given 2 times: give each model once"),
+        (["stages", crystals], "stages holds the stages of a run, whose models are of many arms: name one of F, trees"),
         ([exported[0], "none.cif"], "no such table: none.cif"),
         ([exported[0], crystals, "--out", "x.xls"], "name a .csv or a .parquet file as --out"),
         ([exported[0], crystals, "--out", "folder.csv"], "folder.csv is a folder: name a file in it as --out"),
@@ -234,19 +261,61 @@ def test_intervals_are_calibrated_on_validation_rows(
 
 
 def test_inputs_are_not_replaced(folder: Path, tmp_path: Path, checkpoints: list[Path]) -> None:
-    table, skipped = tmp_path / "mine.csv", tmp_path / "skipped_rows.csv"
+    table, skipped = tmp_path / "mine.csv", tmp_path / "other_skipped.csv"
     table.write_text("id,cif\n")
     skipped.write_text("id,cif\n")
-    for given, out in ((table, tmp_path / "." / "mine.csv"), (skipped, tmp_path / "other.csv")):
+    for given, out in (
+        (table, tmp_path / "." / "mine.csv"),
+        (skipped, tmp_path / "other.csv"),
+        (folder / "small.xyz", tmp_path / "other.csv"),  # the list of its skipped rows would replace another table
+    ):
         with pytest.raises(SystemExit):
             predict([str(checkpoints[0]), str(given), "--out", str(out)])
-        assert given.read_text() == "id,cif\n"
+        assert table.read_text() == skipped.read_text() == "id,cif\n"
+
+
+@pytest.mark.parametrize("place", ["runs/x/stages/predictor-F", "runs/x/version_0", "runs/x"])
+def test_results_of_a_training_are_not_replaced(
+    place: str,
+    folder: Path,
+    tmp_path: Path,
+    checkpoints: list[Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    inside = tmp_path / place
+    (tmp_path / "runs/x/stages/predictor-F").mkdir(parents=True)
+    (tmp_path / "runs/x/version_0").mkdir()
+    for record in ("ledger.json", "version_0/run.json", "stages/predictor-F/stage.json"):
+        (tmp_path / "runs/x" / record).write_text("{}")
+    results = inside / "predictions.csv"
+    results.write_text("of the test crystals")
+    monkeypatch.chdir(inside)
+    with pytest.raises(SystemExit):
+        predict([str(checkpoints[0]), str(folder / "small.xyz")])
+    elsewhere = tmp_path / "runs" / "predictions.csv"
+    error = capsys.readouterr().err
+    assert f"{inside} holds the results of a training, among which nothing else is written" in error
+    assert f"name another --out, such as {elsewhere}\n" in error
+    assert results.read_text() == "of the test crystals"
+    predicted(elsewhere, checkpoints[0], folder / "small.xyz")
+
+
+def test_what_intervals_are_calibrated_by_is_not_replaced(
+    folder: Path, checkpoints: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = checkpoints[0].with_name(VALIDATION_PREDICTIONS)
+    before = table.read_text()
+    with pytest.raises(SystemExit):
+        predict([str(checkpoints[0]), str(folder / "small.xyz"), "--out", str(table)])
+    assert "is what training leaves beside a model, to calibrate intervals by" in capsys.readouterr().err
+    assert table.read_text() == before
 
 
 def test_the_table_of_a_folder_is_not_replaced(tmp_path: Path, checkpoints: list[Path]) -> None:
     (tmp_path / "a.cif").write_text(cif(CAESIUM_CHLORIDE))
     (tmp_path / "mine.csv").write_text("id\na\n")
-    for name in ("mine.csv", "other.csv"):
+    for name in ("mine.csv", "other.csv", "other.parquet"):
         with pytest.raises(SystemExit):
             predict([str(checkpoints[0]), str(tmp_path), "--out", str(tmp_path / name)])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.cif", "mine.csv"]

@@ -34,6 +34,13 @@ def test_what_the_package_refuses_is_a_message(capsys: pytest.CaptureFixture[str
     assert printed.count("\n") == 2
 
 
+def test_ctrl_c_is_a_message(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop, shown_as_messages():
+        raise KeyboardInterrupt
+    assert stop.value.code == 130
+    assert capsys.readouterr().err == "ended by Ctrl-C\n"
+
+
 def test_a_full_disk_is_a_message_wherever_it_shows(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit), shown_as_messages():
         raise OSError(errno.ENOSPC, "No space left on device", "metrics.csv")
@@ -59,6 +66,8 @@ def test_a_folder_that_may_not_be_written_is_refused_before_the_work(
     class Generator:
         def to(self, device: torch.device) -> Generator:
             return self
+
+        def requested(self, *_: object) -> None: ...
 
         def sample(self, *_: object, **__: object) -> None:
             raise AssertionError(work)

@@ -108,6 +108,7 @@ def load(
     data_dir: Path | None = None,
     structure_column: str | None = None,
     id_column: str | None = None,
+    keep_repeated_ids: bool = False,
 ) -> LoadedTable:
     """Read a data set by name or a table by path.
 
@@ -117,6 +118,7 @@ def load(
         data_dir: Folder with further data sets; by default the environment variable MATWHEEL_DATA.
         structure_column: For tables: the column with the structures, found by itself by default.
         id_column: For tables: the column with unique names, found by itself by default.
+        keep_repeated_ids: For tables: see `matwheel.data.tables.read_table`.
 
     Raises:
         ValueError: If there is no such data set, or it cannot be read, or no row of it is usable.
@@ -135,7 +137,7 @@ def load(
         return _load_jarvis(info)
     path = Path(dataset).expanduser()
     if path.exists():
-        return replace(read_table(path, structure_column, id_column), own=True)
+        return replace(read_table(path, structure_column, id_column, keep_repeated_ids), own=True)
     raise ValueError(_unknown(dataset, data_dir))
 
 

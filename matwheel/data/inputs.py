@@ -13,7 +13,7 @@ from pymatgen.core.structure import SiteCollection
 from matwheel.data.checks import BadStructureError
 from matwheel.data.crystal import Crystal
 from matwheel.data.extxyz import crystal_from_atoms
-from matwheel.data.records import Records, concatenate_records, distinct_ids, load_records
+from matwheel.data.records import Records, concatenate_records, load_records, with_distinct_ids
 from matwheel.data.rows import LoadedTable
 from matwheel.data.structures import looks_like_structure, parse_structure
 from matwheel.data.tables import read_records
@@ -45,11 +45,14 @@ def read_structures(
         ValueError: If nothing or a data frame is given, a file cannot be read, or no row is usable.
     """
     items = list(given) if _holds_several(given) else [given]
-    records = concatenate_records([_records(item, structure_column, id_column) for item in items])
+    tables = [_records(item, structure_column, id_column) for item in items]
+    records = concatenate_records(tables)
     if not len(records.structures):
         raise ValueError("no structures were given")
-    name = str(items[0]) if len(items) == 1 and _is_path(items[0]) else f"{len(items)} inputs"
-    return load_records(name, replace(records, ids=distinct_ids(records.ids)), parse=parse)
+    name = str(items[0]) if len(items) == 1 and is_path(items[0]) else f"{len(items)} inputs"
+    loaded = load_records(name, with_distinct_ids(records), parse=parse)
+    files = [str(item) if is_path(item) else "" for item in items]
+    return replace(loaded, files=[file for file, table in zip(files, tables, strict=True) for _ in table.structures])
 
 
 def _holds_several(given: object) -> TypeGuard[Iterable[object]]:
@@ -59,14 +62,15 @@ def _holds_several(given: object) -> TypeGuard[Iterable[object]]:
     return isinstance(given, Iterable) and not isinstance(given, one)
 
 
-def _is_path(item: object) -> TypeGuard[str | Path]:
+def is_path(item: object) -> TypeGuard[str | Path]:
+    """Whether it names a file or a folder, unlike the text of a structure."""
     return isinstance(item, Path) or (isinstance(item, str) and "\n" not in item and not looks_like_structure(item))
 
 
 def _records(item: object, structure_column: str | None, id_column: str | None) -> Records:
     from ase import Atoms
 
-    if _is_path(item):
+    if is_path(item):
         return read_records(Path(item).expanduser(), structure_column, id_column)
     if isinstance(item, pd.DataFrame):
         raise ValueError(

@@ -293,7 +293,14 @@ class CrystalDataModule(L.LightningDataModule):
 
     def _load(self) -> LoadedTable:
         if self._loaded is None:
-            loaded = load(self.dataset, self.data_dir, structure_column=self.structure_column, id_column=self.id_column)
+            predicting = self.trainer is not None and self.trainer.state.fn == TrainerFn.PREDICTING
+            loaded = load(
+                self.dataset,
+                self.data_dir,
+                structure_column=self.structure_column,
+                id_column=self.id_column,
+                keep_repeated_ids=predicting,
+            )
             loaded = usable_rows(loaded, max_sites=self.max_sites)
             if self.reduce_cells:
                 loaded = replace(loaded, table=niggli_reduce(loaded.table))

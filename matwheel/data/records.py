@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from itertools import count
+from itertools import chain, count
 
 import numpy as np
 
@@ -13,6 +14,8 @@ from matwheel.data.checks import BadStructureError
 from matwheel.data.crystal import Crystal, CrystalTable, FloatArray
 from matwheel.data.rows import BadRow, LoadedTable, Reason, RowReport
 from matwheel.data.structures import parse_structure
+
+log = logging.getLogger(__name__)
 
 MISSING_TEXTS = frozenset({"", "nan", "na", "n/a", "none", "null", "<na>", "-", "?"})
 TRUTH_TEXTS = {"true": 1.0, "false": 0.0}
@@ -57,8 +60,7 @@ def load_records(
     source_rows: list[int] = []
     bad: list[BadRow] = []
     seen: dict[str, int] = {}
-    for row, (structure, given) in enumerate(zip(records.structures, records.ids, strict=True)):
-        id = clean_id(given) or f"row-{row}"
+    for row, (structure, id) in enumerate(zip(records.structures, _named(records.ids), strict=True)):
         try:
             if isinstance(structure, BadStructureError):
                 raise structure
@@ -94,19 +96,38 @@ def clean_id(text: str) -> str:
     return "".join(character if character.isprintable() else " " for character in text).strip()
 
 
-def distinct_ids(ids: Sequence[str]) -> list[str]:
-    """Clean ids; one that came before gets a number. Empty ones stay: rows without an id are numbered later."""
+def with_distinct_ids(records: Records) -> Records:
+    """An id that came before gets a number. Empty ones stay: rows without an id are numbered later."""
+    ids = [clean_id(id) for id in records.ids]
+    taken = set(ids)
+    seen: set[str] = set()
+    renamed: list[str] = []
+    for position, id in enumerate(ids):
+        if id in seen:
+            ids[position] = _free(id, taken)
+            renamed.append(ids[position])
+        elif id:
+            seen.add(id)
+    if renamed:
+        log.info("%d rows have the id of an earlier one and get another, such as %s", len(renamed), renamed[0])
+    return replace(records, ids=ids)
+
+
+def _named(ids: Sequence[str]) -> list[str]:
+    """Clean ids; `row-N` for rows without one."""
     names = [clean_id(id) for id in ids]
     taken = set(names)
-    seen: set[str] = set()
-    for position, name in enumerate(names):
-        if name in seen:
-            numbered = (f"{name}#{number}" for number in count(2))
-            names[position] = next(new for new in numbered if new not in taken)
-            taken.add(names[position])
-        elif name:
-            seen.add(name)
+    for row, name in enumerate(names):
+        if not name:
+            names[row] = _free(f"row-{row}", taken)
     return names
+
+
+def _free(name: str, taken: set[str]) -> str:
+    """The name, or the first of `name#2`, `name#3`, ... that is not taken; it is then."""
+    free = next(new for new in chain([name], (f"{name}#{number}" for number in count(2))) if new not in taken)
+    taken.add(free)
+    return free
 
 
 def concatenate_records(tables: Sequence[Records]) -> Records:

@@ -14,6 +14,7 @@ from matwheel.data.crystal import CrystalTable, IntArray
 from matwheel.files import replaced_when_complete
 
 SHOWN_IDS = 3  # of each reason in the summary; all of them are in the CSV
+_COLUMNS = ("row", "id", "reason", "detail")
 MAX_DETAIL = 200  # characters of a parser's message worth keeping
 
 
@@ -88,8 +89,14 @@ class RowReport:
         """Write one line per skipped row: row, id, reason, detail."""
         with replaced_when_complete(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
-            writer.writerow(["row", "id", "reason", "detail"])
+            writer.writerow(_COLUMNS)
             writer.writerows([bad.row, bad.id, bad.reason.value, bad.detail] for bad in self.bad)
+
+    @staticmethod
+    def is_csv(path: Path) -> bool:
+        """Whether a file is one that `to_csv` wrote."""
+        with path.open(encoding="utf-8", errors="replace") as file:
+            return file.readline().strip() == ",".join(_COLUMNS)
 
     def extended(self, bad: Iterable[BadRow]) -> RowReport:
         """The report with further skipped rows.
@@ -125,6 +132,7 @@ class LoadedTable:
             numbers than texts, or with no number at all, is here and not among the properties.
         own: Whether it is a table of a person's own, in which a crystal may stand twice unnoticed. Data sets by name
             are used as they were published.
+        files: [rows of the source], the file or folder that each is from; empty where it is the source itself.
     """
 
     name: str
@@ -135,6 +143,7 @@ class LoadedTable:
     units: Mapping[str, str] = field(default_factory=dict)
     not_numbers: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
     own: bool = False
+    files: Sequence[str] = ()
 
     def __len__(self) -> int:
         return len(self.table)

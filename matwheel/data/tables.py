@@ -21,11 +21,11 @@ from matwheel.data.cif_folder import (
 )
 from matwheel.data.csv_text import csv_columns, with_cgcnn_header
 from matwheel.data.extxyz import read_extxyz
-from matwheel.data.records import Records, load_records
+from matwheel.data.records import Records, load_records, with_distinct_ids
 from matwheel.data.rows import LoadedTable, Reason
 from matwheel.data.structures import looks_like_structure
 from matwheel.data.unpacking import check_unpacked_size, read_text
-from matwheel.files import PREDICTIONS, SKIPPED_ROWS, VALIDATION_PREDICTIONS
+from matwheel.files import PREDICTIONS, SKIPPED_ROWS, VALIDATION_PREDICTIONS, skipped_beside
 
 log = logging.getLogger(__name__)
 
@@ -36,14 +36,17 @@ FORMATS = (
     ".csv, .json, .jsonl, .parquet (.csv, .json and .jsonl also with .gz), .extxyz, .xyz, a structure file "
     f"({NAMES}), or a folder"
 )
-WRITTEN_HERE = frozenset({PREDICTIONS, VALIDATION_PREDICTIONS, SKIPPED_ROWS})  # by this package: not tables of crystals
+WRITTEN_HERE = frozenset({PREDICTIONS, skipped_beside(Path(PREDICTIONS)).name, VALIDATION_PREDICTIONS, SKIPPED_ROWS})
+"""Tables that this package writes: none is one of crystals."""
 SAMPLE = 50  # filled cells looked at to tell what a column holds
 
 _Columns = dict[str, list[Any]]
 _PARQUET_ROWS = 256  # read at a time
 
 
-def read_table(path: Path, structure_column: str | None = None, id_column: str | None = None) -> LoadedTable:
+def read_table(
+    path: Path, structure_column: str | None = None, id_column: str | None = None, keep_repeated_ids: bool = False
+) -> LoadedTable:
     """Read a table with one structure per row; any column of numbers is a property.
 
     Args:
@@ -54,11 +57,13 @@ def read_table(path: Path, structure_column: str | None = None, id_column: str |
             file in the table's folder); by default the first that holds such.
         id_column: Column with unique names; by default one with a usual name such as `material_id`, else rows are
             numbered.
+        keep_repeated_ids: Rows with the id of an earlier one get another id instead of being bad.
 
     Raises:
         ValueError: If the file cannot be read, or no row of it is usable.
     """
-    return load_records(str(path), read_records(path, structure_column, id_column))
+    records = read_records(path, structure_column, id_column)
+    return load_records(str(path), with_distinct_ids(records) if keep_repeated_ids else records)
 
 
 def read_records(path: Path, structure_column: str | None = None, id_column: str | None = None) -> Records:
@@ -247,7 +252,9 @@ def _read_folder(folder: Path, id_column: str | None) -> Records:
         raise ValueError(f"{folder} has several CSV tables ({', '.join(t.name for t in tables)}): give one by its path")
     if not tables:
         if not files:
-            raise ValueError(f"{folder} holds neither a CSV table nor structure files ({NAMES})")
+            inside = [path for path in sorted(folder.iterdir()) if _holds_crystals(path)]  # as those of samples
+            hint = f"; did you mean {' or '.join(map(str, inside))}?" if inside else ""
+            raise ValueError(f"{folder} holds neither a CSV table nor structure files ({NAMES}){hint}")
         names = [file.name for file in files]
         return Records([read_structure_file(folder, name) for name in names], [id_of_file(name) for name in names])
     text = read_text(tables[0])
@@ -260,6 +267,10 @@ def _read_folder(folder: Path, id_column: str | None) -> Records:
     ids = columns.pop(column)
     _warn_of_others(files, ids, tables[0])
     return Records([bad.get(row) or find_structure_file(folder, id) for row, id in enumerate(ids)], ids, columns)
+
+
+def _holds_crystals(path: Path) -> bool:
+    return bool(list_structure_files(path)) if path.is_dir() else path.name.lower().endswith((".extxyz", ".xyz"))
 
 
 def _warn_of_others(files: Sequence[Path], ids: Sequence[str], table: Path) -> None:

@@ -18,7 +18,7 @@ from typing import Any, Literal, Self
 
 from filelock import FileLock, Timeout
 
-from matwheel.files import STAGE, remove_temporaries, write_text_atomically
+from matwheel.files import LEDGER, STAGE, remove_temporaries, write_text_atomically
 from matwheel.flywheel.fingerprint import Json, fingerprint
 from matwheel.flywheel.processes import SINGLE_PROCESS, Processes
 from matwheel.progress import Steps
@@ -26,7 +26,6 @@ from matwheel.user_errors import UserError
 
 log = logging.getLogger(__name__)
 
-LEDGER = "ledger.json"
 STAGES = "stages"
 """Folder with a folder for each stage."""
 RESULTS_REVISION = 3

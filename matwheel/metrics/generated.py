@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from matwheel.data.catalogue import load
-from matwheel.data.records import distinct_ids, load_records
+from matwheel.data.records import load_records, with_distinct_ids
 from matwheel.data.rows import LoadedTable
 from matwheel.data.structures import parse_any_structure
 from matwheel.data.tables import read_records
@@ -28,5 +27,4 @@ def read_generated(source: str, data_dir: Path | None = None) -> LoadedTable:
     path = Path(source).expanduser()
     if not path.exists():
         return load(source, data_dir)
-    records = read_records(path)
-    return load_records(str(path), replace(records, ids=distinct_ids(records.ids)), parse=parse_any_structure)
+    return load_records(str(path), with_distinct_ids(read_records(path)), parse=parse_any_structure)

@@ -7,15 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
+import numpy as np
+import pandas as pd
 import torch
 
 from matwheel.data.conditions import ConditionDataModule
-from matwheel.data.crystal import CrystalTable
+from matwheel.data.crystal import CrystalTable, FloatArray
 from matwheel.models.latent_prior import LatentPrior
 from matwheel.models.trained import TrainedModel, model_file
 from matwheel.models.unpack import Provenance
 
-ConditionValues: TypeAlias = float | Sequence[float] | Sequence[Sequence[float]]
+ConditionValues: TypeAlias = "float | Sequence[float] | Sequence[Sequence[float]] | FloatArray | pd.Series[float]"
 
 
 @dataclass(frozen=True)
@@ -50,24 +52,43 @@ class SavedGenerator:
 
         Args:
             values: Wanted values in the user's units, taken in turn; with several conditions a row each, with columns
-                as in `condition_names`.
+                as in `condition_names`; NaN for a condition that is left to the generator, if it was trained so.
             n: How many crystals.
             seed: Sample i uses the seed `seed + i`.
             progress: Show a progress bar.
 
         Raises:
-            ValueError: If a row has another number of values than the generator has conditions.
+            ValueError: See `requested`.
         """
-        names = self.model.condition_names
-        rows = [list(row) if isinstance(row, Sequence) else [row] for row in _as_list(values)]
-        if any(len(row) != len(names) for row in rows):
-            raise ValueError(f"this generator has the conditions {names}: give one value for each, not {values!r:.100}")
+        rows = self.requested(values, n)
         provenance = Provenance(self.model.weights_hash())
         requests = ConditionDataModule(rows, n, seed).predict_dataloader()
         return CrystalTable.concatenate(
             [self.model.sample(chunk.conditions, chunk.seed, chunk.index, provenance, progress) for chunk in requests]
         )
 
+    def requested(self, values: ConditionValues, n: int) -> list[list[float]]:
+        """Wanted values as rows, one value for each condition.
 
-def _as_list(values: ConditionValues) -> Sequence[float | Sequence[float]]:
-    return values if isinstance(values, Sequence) else [values]
+        Args:
+            values: See `sample`.
+            n: How many crystals.
+
+        Raises:
+            ValueError: If these are no numbers, a row has another number of values than the generator has conditions,
+                or no crystal is asked for.
+        """
+        if not isinstance(n, int | np.integer) or n < 1:
+            raise ValueError(f"n is how many crystals to make: give a whole number from 1 on, not {n!r}")
+        names = self.model.condition_names
+        try:
+            rows = np.atleast_1d(values)
+        except ValueError as error:
+            raise ValueError(f"give every crystal as many values as the others, not {values!r:.100}") from error
+        if rows.dtype.kind not in "biuf":
+            raise ValueError(f"the values of {names} are numbers, not {values!r:.100}")
+        if rows.ndim == 1:
+            rows = rows[:, None]
+        if rows.ndim != 2 or rows.shape[1] != len(names):
+            raise ValueError(f"this generator has the conditions {names}: give one value for each, not {values!r:.100}")
+        return [[float(value) for value in row] for row in rows]

@@ -114,9 +114,12 @@ def model_files(path: Path) -> list[Path]:
         if (path / name).is_file():
             return [path / name]
     checkpoints = [file for file in path.glob("*.ckpt") if file.name != _LAST]
-    # Those of the stages of a run are of many arms: their mean would mean nothing.
-    fitted = [file for file in path.glob(f"*/{FITTED}") if not file.with_name(STAGE).is_file()]
-    found = sorted([*path.glob(f"*/{WEIGHTS}"), *fitted, *checkpoints])
+    stages = [file.parent for file in path.glob(f"*/{STAGE}")]
+    if trained := sorted(s.name for s in stages if (s / FITTED).is_file() or any(s.glob("*.ckpt"))):
+        raise ValueError(
+            f"{path} holds the stages of a run, whose models are of many arms: name one of {', '.join(trained)} in it"
+        )
+    found = sorted([*path.glob(f"*/{WEIGHTS}"), *path.glob(f"*/{FITTED}"), *checkpoints])
     if not found:
         raise ValueError(
             f"{path} holds no model: give a checkpoint (.ckpt), a folder with {WEIGHTS} and {CONFIG}, or one with "

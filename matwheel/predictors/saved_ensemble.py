@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -41,9 +42,15 @@ class PredictorEnsemble:
             models: Checkpoints, folders of stages or exported models, or folders of several, see `model_files`.
 
         Raises:
-            ValueError: If one is not a predictor, or they predict different properties.
+            ValueError: If there is none, one is given twice or is not a predictor, or they predict different
+                properties.
         """
         files = [file for model in models for file in model_files(model)]
+        if not files:
+            raise ValueError("no model is given: give at least one")
+        times = Counter(file.resolve() for file in files)
+        if repeated := [file for file in files if times[file.resolve()] > 1]:
+            raise ValueError(f"{repeated[0]} is given {times[repeated[0].resolve()]} times: give each model once")
         members = tuple(SavedPredictor.load(file) for file in files)
         targets = {member.target: file for member, file in zip(members, files, strict=True) if member.target}
         if len(targets) > 1:

@@ -23,9 +23,11 @@ def main(args: Sequence[str] | None = None) -> None:
     given = list(sys.argv[1:] if args is None else args)
     if given[:1] == [_STRUCTURES]:
         with command(_structures_parser(), given[1:]) as options:
+            _check_page(options.out)
             _write_structures(options)
     else:
         with command(_report_parser(), given) as options:
+            _check_page(options.out)
             _write_report(options)
 
 
@@ -36,7 +38,7 @@ def _report_parser() -> ArgumentParser:
         f"python -m matwheel.report {_STRUCTURES} FILE makes a page to look at crystals.",
     )
     parser.add_argument("folders", type=Path, nargs="+", help="Folders of runs or studies, such as runs/NAME.")
-    parser.add_argument("--out", type=Path, default=Path("report.html"), help="The page to write.")
+    parser.add_argument("--out", type=Path, default=Path("report.html"), help="The page to write, .html.")
     parser.add_argument(
         "--figures", type=Path | None, default=None, help="Folder for all figures as PNG (300 dpi) and SVG."
     )
@@ -48,8 +50,14 @@ def _structures_parser() -> ArgumentParser:
         prog=f"python -m matwheel.report {_STRUCTURES}", description="Make a page to look at and turn crystals."
     )
     parser.add_argument("source", type=str, help="Extended XYZ, CSV, JSON, Parquet or a folder of CIFs.")
-    parser.add_argument("--out", type=Path, default=Path("structures.html"), help="The page to write.")
+    parser.add_argument("--out", type=Path, default=Path("structures.html"), help="The page to write, .html.")
     return parser
+
+
+def _check_page(out: Path) -> None:
+    """Refuse to replace anything but a page: what is read here never is one."""
+    if out.suffix != ".html":
+        raise ValueError(f"cannot write {out}: name a .html file as --out")
 
 
 def _write_report(options: Namespace) -> None:

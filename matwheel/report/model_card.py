@@ -26,6 +26,7 @@ from matwheel.predictors.saved import validation_predictions
 from matwheel.report.folders import SPLIT, RunFolder
 
 CARD = "README.md"
+_MADE_BY = "matwheel"  # the fact by which a card is told from another README
 _ERRORS = ("mae", "rmse", "r2")
 _VALIDATION = ("val_", "val/")
 
@@ -52,6 +53,11 @@ _LOAD_GENERATOR = """\
 python -m matwheel.sample {folder} --values {values} --n 8 --out samples
 python -c {python}
 """
+
+
+def is_card(text: str) -> bool:
+    """Whether a text is a card that was written here."""
+    return f"\n- {_MADE_BY}: " in text
 
 
 def card_of_model(trained: TrainedModel[Any], folder: Path) -> str:
@@ -122,7 +128,7 @@ def _card(
         "data set": dataset,
         "split": _split(data["split"]),
         "rows of the split": _rows(config.path.parent / SPLIT),
-        "matwheel": __version__,
+        _MADE_BY: __version__,
     }
     values = f"[{', '.join('10' for _ in names)}]" if len(names) > 1 else "10"  # one of each condition
     name = json.dumps(folder.resolve().name, ensure_ascii=False)  # in double quotes: the shell's are single ones

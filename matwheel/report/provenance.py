@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from matwheel.files import read_json
+from matwheel.files import RUN_RECORD, read_json
 from matwheel.flywheel.ledger import read_stages
 from matwheel.models.run_config import CONFIG
 from matwheel.report.folders import RunFolder
 from matwheel.report.numbers import number
 from matwheel.report.page_tables import PageTable
 
-RUN_RECORD = "run.json"
 _PACKAGE = __name__.partition(".")[0]
 
 

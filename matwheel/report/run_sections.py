@@ -27,6 +27,7 @@ from matwheel.report.page_tables import PageTable
 from matwheel.report.picture import Picture
 
 _SHOWN_CRYSTALS = 24
+_ROUNDING = 1e-4  # relative difference of an error from that of the predictions in single precision
 
 
 @dataclass(frozen=True)
@@ -64,12 +65,12 @@ def run_sections(run: RunFolder, gallery: Gallery) -> list[Section]:
     if synthetic is not None:
         sections.append(_synthetic(run, synthetic, round))
         sections.append(_crystals(run, synthetic, gallery))
-    return [section for section in sections if section.tables or section.pictures or section.gallery]
+    return [s for s in sections if s.notes or s.tables or s.pictures or s.gallery]
 
 
 def _predictions(run: RunFolder, round: int) -> Section:
     """Parity plots of the arms of a round and of the arms without one."""
-    pictures = []
+    pictures, notes = [], []
     own = next((row.predictor for row in run.rows if reference_name(row) is None), "")
     for row in run.rows:
         path = run.predictions(row) / PREDICTIONS
@@ -78,11 +79,18 @@ def _predictions(run: RunFolder, round: int) -> Section:
         name = reference_name(row) or (row.arm if row.predictor == own else f"{row.arm}, {row.predictor}")
         frame = pd.read_csv(path)
         target, predicted = (frame[name].to_numpy(np.float64) for name in ("target", "prediction"))
+        error = float(np.abs(predicted - target).mean())
+        if not np.isclose(error, row.test_mae, rtol=_ROUNDING, atol=0):
+            notes.append(
+                f"{name} has no parity plot: the MAE of the {len(frame)} predictions in {path} is {number(error)}, "
+                f"that in the results {number(row.test_mae)}, so that they are not those of the test crystals."
+            )
+            continue
         figure = parity_plot(target, predicted, name, row.target, unit_in_text(row.dataset, row.target))
         caption = f"{len(frame)} test crystals, MAE {number(row.test_mae)}, R² {number(row.test_r2, 3)}."
         alt = f"Parity plot of {name}: predicted over true {row.target} of {caption}"
         pictures.append(Picture(f"parity {run.name} {name}", caption, alt, figure))
-    return Section("Predictions of test crystals", pictures=pictures)
+    return Section("Predictions of test crystals", notes, pictures=pictures)
 
 
 def _rounds(run: RunFolder) -> list[Section]:

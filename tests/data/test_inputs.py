@@ -16,12 +16,16 @@ from tests.data.samples import CAESIUM_CHLORIDE, as_json, cif, poscar
 SALT = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
 
 
-def test_everything_that_holds_crystals_goes_into_one_table(tmp_path: Path) -> None:
+def test_everything_that_holds_crystals_goes_into_one_table(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
     (tmp_path / "a.cif").write_text(cif(CAESIUM_CHLORIDE))
     atoms = bulk("Cu")
     atoms.info["id"] = "copper"
     loaded = read_structures([tmp_path / "a.cif", SALT, atoms, str(tmp_path / "a.cif"), tmp_path])
     assert loaded.table.ids.tolist() == ["a", "row-1", "copper", "a#2", "a#3"]
+    assert "2 rows have the id of an earlier one and get another, such as a#2" in caplog.text
+    file = str(tmp_path / "a.cif")
+    assert list(loaded.files) == [file, "", "", file, str(tmp_path)]
     assert loaded.table.num_atoms.tolist() == [2, 8, 1, 2, 2]
     np.testing.assert_allclose(loaded.table.lattices[2], atoms.cell.array)
     assert not loaded.report.bad
@@ -76,6 +80,13 @@ def test_what_cannot_be_used_is_reported_and_the_rest_kept() -> None:
     assert loaded.table.ids.tolist() == ["row-1"]
     assert [bad.row for bad in loaded.report.bad] == [0, 2, 3]
     assert "no lattice" in loaded.report.bad[0].detail
+
+
+def test_a_number_given_to_a_row_is_not_the_id_of_another() -> None:
+    named = [bulk("Cu"), bulk("Ag"), bulk("Au"), bulk("Fe")]
+    named[0].info["id"], named[3].info["id"] = "row-1", "row-2"
+    loaded = read_structures(named)
+    assert loaded.table.ids.tolist() == ["row-1", "row-1#2", "row-2#2", "row-2"]
 
 
 def test_nothing_is_an_error(tmp_path: Path) -> None:

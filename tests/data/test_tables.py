@@ -192,7 +192,7 @@ def test_folder_with_table(tmp_path):
 
 def test_what_this_package_wrote_into_a_folder_is_not_its_table(tmp_path, caplog):
     write_folder(tmp_path)
-    for name in ("predictions.csv", "skipped_rows.csv", "validation_predictions.csv"):
+    for name in ("predictions.csv", "predictions_skipped.csv", "skipped_rows.csv", "validation_predictions.csv"):
         (tmp_path / name).write_text("id,prediction\na,1.0\n")
     assert read_table(tmp_path).table.ids.tolist() == IDS
     write_csv(tmp_path / "labels.csv", ["name", "y"], [[i, y] for i, y in zip(IDS, VALUES, strict=True)])
@@ -236,6 +236,15 @@ def test_folder_without_table(tmp_path):
     empty.mkdir()
     with pytest.raises(ValueError, match="neither a CSV table nor structure files"):
         read_table(empty)
+
+
+def test_crystals_below_a_folder_are_pointed_at(tmp_path):
+    (tmp_path / "samples" / "cif").mkdir(parents=True)
+    (tmp_path / "samples" / "cif" / "a.cif").write_text(cif(SKEWED))
+    for name in ("samples.extxyz", "samples.parquet"):
+        (tmp_path / "samples" / name).touch()
+    with pytest.raises(ValueError, match=r"; did you mean \S*samples/cif or \S*samples/samples\.extxyz\?$"):
+        read_table(tmp_path / "samples")
 
 
 def test_files_as_vasp_calls_them(tmp_path):

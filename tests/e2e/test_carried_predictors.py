@@ -148,7 +148,7 @@ def test_an_export_replaces_an_earlier_one_of_another_kind(run: Path, tmp_path: 
 def test_stages_of_many_arms_are_no_model(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     crystals = str(run.parents[1] / "small.xyz")
     for command, message in [
-        (lambda: predict([str(run / "stages"), crystals]), "holds no model"),
+        (lambda: predict([str(run / "stages"), crystals]), "whose models are of many arms: name one of baseline-"),
         (
             lambda: sample([str(run / "stages" / "baseline-trees"), "--values", "1"]),
             "is a predictor that is no network",

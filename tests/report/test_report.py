@@ -115,6 +115,32 @@ def test_a_run_without_records_still_has_a_page(tmp_path: Path) -> None:
     assert "does not say by which command it was made" in page.text
 
 
+def test_predictions_of_other_crystals_are_not_drawn(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", full_rows())
+    (run / "stages/predictor-F/predictions.csv").write_text("id,prediction,target\nnew,1.0,2.5\n")
+    report = make_report([run])
+    assert "parity run F" not in [picture.name for picture in report.pictures]
+    assert "parity run G_F" in [picture.name for picture in report.pictures]
+    page = Page.read(report.html)
+    assert "F has no parity plot: the MAE of the 1 predictions in" in page.text
+    assert "is 1.5, that in the results 6, so that they are not those of the test crystals" in page.text
+
+
+@pytest.mark.parametrize("command", [["run"], ["structures", "made.csv"]])
+def test_only_a_page_is_replaced(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_run(tmp_path / "run", full_rows())
+    (tmp_path / "made.csv").write_text("id,cif\n")
+    for out in ("made.csv", "run/results.csv"):
+        before = Path(out).read_text()
+        with pytest.raises(SystemExit):
+            main([*command, "--out", out])
+        assert f"cannot write {out}: name a .html file as --out" in capsys.readouterr().err
+        assert Path(out).read_text() == before
+
+
 def test_pictures_in_the_page_are_those_in_the_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = write_run(tmp_path / "run", full_rows())
     out, figures = tmp_path / "report.html", tmp_path / "figures"

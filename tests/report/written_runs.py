@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -81,7 +82,7 @@ def write_run(folder: Path, rows: list[ResultRow], ids: tuple[str, ...] = (), co
     with Ledger(folder) as ledger:
         for row in rows:
             stage = f"baseline-{row.arm}" if row.arm in BASELINES else f"predictor-{row.arm.replace(' ', '_')}"
-            ledger.run(stage, _predictions, {}, {}, 0)
+            ledger.run(stage, partial(_predictions, row.test_mae), {}, {}, 0)
         ledger.run("samples", samples, {}, {}, 0)
         ledger.run("crystals", crystals, {}, {}, 0)
         ledger.run("labels", lambda stage: write_labels(stage, synthetic, np.arange(5.0) + 4), {}, {}, 0)
@@ -118,7 +119,8 @@ def _names(row: ResultRow) -> tuple[str, str, str, str, str, int]:
     return row.dataset, row.target, row.scenario, row.arm, row.split, row.seed
 
 
-def _predictions(stage: Path) -> dict[str, float]:
-    frame = pd.DataFrame({"id": list("abc"), "prediction": [1.0, 20.0, 300.0], "target": [2.0, 25.0, 250.0]})
+def _predictions(error: float, stage: Path) -> dict[str, float]:
+    target = np.array([2.0, 25.0, 250.0])
+    frame = pd.DataFrame({"id": list("abc"), "prediction": target + np.array([error, -error, error]), "target": target})
     frame.to_csv(stage / PREDICTIONS, index=False)
     return {}
