@@ -81,9 +81,9 @@ def sample(
 
     Args:
         generator: Checkpoint of a generator's prior, or an exported folder.
-        values: Wanted values (a number, a list, an array, a pandas series), taken in turn, in the unit the generator was
-            trained in; with several conditions a row of values each. NaN for a condition that is left to the generator,
-            if it was trained so.
+        values: Wanted values (a number, a list, an array, a pandas series), taken in turn, in the unit the generator
+            was trained in; with several conditions a row of values each. NaN for a condition that is left to the
+            generator, if it was trained so.
         n: How many crystals.
         seed: Crystal i depends on the generator, its values and `seed + i`.
         device: Where the generator computes, as for `predict`.
