@@ -19,6 +19,8 @@ ConditionKind = Literal["none", "standardise", "log", "log1p", "class"]
 
 _ABSENT = -1
 """In place of a class that is not given."""
+_MARGIN = 0.1
+"""Of a grid beyond the training values, of their range."""
 
 
 class EncodedConditions(NamedTuple):
@@ -62,7 +64,7 @@ class _ScalarCondition(nn.Module):
         # grid; the margin gives room for conditions a little beyond.
         low = torch.quantile(scaled, 0.001, interpolation="lower")
         high = torch.quantile(scaled, 0.999, interpolation="higher")
-        margin = (0.1 * (high - low)).clamp_min(1e-3)
+        margin = (_MARGIN * (high - low)).clamp_min(1e-3)
         self.low.copy_(low - margin)
         self.high.copy_(high + margin)
         self.mean.copy_(scaled.mean())
@@ -70,7 +72,8 @@ class _ScalarCondition(nn.Module):
 
     def encode(self, name: str, values: Tensor, requested: bool) -> Tensor:
         scaled = self.transform(values)
-        outside = (scaled < self.low) | (scaled > self.high)
+        lowest, highest = self._trained_on()
+        outside = (scaled < lowest) | (scaled > highest)
         if requested and bool(outside.any()):
             self._warn(name, values[outside][(scaled[outside] - (self.low + self.high) / 2).abs().argmax()])
         encoded: Tensor = (scaled.clamp(self.low, self.high) - self.mean) / self.std
@@ -79,12 +82,18 @@ class _ScalarCondition(nn.Module):
     def _warn(self, name: str, worst: Tensor) -> None:
         if not self._warned:
             self._warned = True
-            low, high = self.transform.inverse(torch.stack([self.low, self.high])).tolist()
+            ends = torch.stack([*self._trained_on(), self.low, self.high])
+            lowest, highest, low, high = self.transform.inverse(ends).tolist()
             warnings.warn(
-                f"condition {name!r} = {float(worst):g} lies outside the range {low:.4g} to {high:.4g} that the model "
-                "was trained on; the nearest end of the range is used (said once)",
+                f"condition {name!r} = {float(worst):g} lies outside the range {lowest:.4g} to {highest:.4g} that the "
+                f"model was trained on; it counts as no less than {low:.4g} and no more than {high:.4g} (said once)",
                 stacklevel=2,
             )
+
+    def _trained_on(self) -> tuple[Tensor, Tensor]:
+        """Ends of the training values, but for rounding: those of the grid without the margin."""
+        margin = 0.999 * _MARGIN / (1 + 2 * _MARGIN) * (self.high - self.low)
+        return self.low + margin, self.high - margin
 
     def forward(self, encoded: Tensor) -> Tensor:
         grid = torch.linspace(0, 1, self.num_points, device=encoded.device)
@@ -141,7 +150,7 @@ class ConditionEmbedding(nn.Module):
 
     A scalar is brought to the scale of its `TargetTransform`, expanded in Gaussians on a grid that spans the training
     values, and passed through a perceptron; a class is looked up. All together pass through another perceptron.
-    A scalar outside its grid is moved to the nearest end and a warning says so.
+    A warning names scalars beyond the training values; those off the grid are moved to its nearest end.
 
     With `dropout`, a learned vector stands for a condition that is not given (NaN): that is how a generator learns from
     crystals without labels, and what guidance needs (Ho & Salimans, arXiv 2207.12598). Without, a missing condition is

@@ -71,6 +71,21 @@ def test_values_off_the_grid_are_moved_to_its_end_with_a_warning(beyond: float) 
     assert expansion["input"].max() == pytest.approx(1)  # a Gaussian is met in full, not missed by all
 
 
+@pytest.mark.parametrize("kind", ["standardise", "log"])
+def test_the_warning_names_the_training_values(kind: str) -> None:
+    values, embedding = heavy_tailed(), fitted(kind)
+    lowest, highest = float(values.min()), float(values.max())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        embedding.encode(values[[int(values.argmin()), int(values.argmax())]].float())
+    with pytest.warns(UserWarning, match=r"range (\S+) to (\S+) that") as caught:
+        embedding.encode(torch.tensor([[1.05 * highest]]))
+    found = re.search(r"range (\S+) to (\S+) that", str(caught[0].message))
+    assert found is not None
+    assert float(found[1]) == pytest.approx(lowest, rel=0.02, abs=0.001 * highest)
+    assert float(found[2]) == pytest.approx(highest, rel=1e-3)
+
+
 def test_crystals_may_lie_off_the_grid_and_single_extremes_do_not() -> None:
     embedding = ConditionEmbedding({"gap": "standardise"})
     values = torch.cat([torch.linspace(1, 11, 700), torch.tensor([100.0])])[:, None]
