@@ -16,6 +16,7 @@ import matwheel
 from matwheel import api
 from matwheel.metrics.pool import Pool
 from matwheel.predict import main as predict_command
+from tests.data.samples import CAESIUM_CHLORIDE, cif
 from tests.trained import train_generator, train_predictor
 
 
@@ -84,7 +85,7 @@ def test_samples_can_be_judged(folder: Path, tmp_path: Path, monkeypatch: pytest
     evaluation = api.evaluate(structures, read(folder / "small.xyz", ":3"), pool=pool)
     assert len(evaluation.structures) == 3
     assert {"COV-P", "valid (both)"} <= {figure.name for figure in evaluation.figures}
-    of_text = api.evaluate(structures, structures[0].to(fmt="cif"), pool=pool)
+    of_text = api.evaluate(structures, cif(CAESIUM_CHLORIDE), pool=pool)
     assert len(of_text.structures) == 3
 
 
