@@ -245,7 +245,7 @@ def test_crystals_without_conditions() -> None:
 @pytest.mark.parametrize("sampler", [DenoisingSampler(num_steps=4), AnnealedLangevin(4, 2)])
 def test_types_that_are_given_stay(sampler: Sampler) -> None:
     prior = toy_prior(sampler=sampler).eval()
-    prior.vae.decoder = ToyDecoder(16 + 8, predict_types=False)
+    prior.vae.decoder, prior.vae.type_noise = ToyDecoder(16 + 8, predict_types=False), None
     conditions, seeds, index = requests(6)
     table = prior.sample(conditions, seeds, index, WHERE)
     with torch.no_grad():
