@@ -12,7 +12,7 @@ from torch import Tensor
 
 from matwheel.data.compositions import valid_compositions
 from matwheel.data.crystal import BoolArray, CrystalTable, FloatArray, IntArray
-from matwheel.data.neighbours import periodic_neighbours
+from matwheel.data.neighbours import Neighbours, periodic_neighbours
 
 _THINNEST_CELL = 0.1
 """Distance of lattice planes relative to the smallest pair distance below which a cell counts as collapsed."""
@@ -82,15 +82,7 @@ def in_one_piece(table: CrystalTable) -> BoolArray:
 
 def _pieces(table: CrystalTable) -> IntArray:
     """[n], groups of linked atoms of each crystal."""
-    num_atoms = torch.from_numpy(table.num_atoms)
-    edges = periodic_neighbours(
-        torch.from_numpy(table.frac_coords),
-        torch.from_numpy(table.lattices),
-        num_atoms,
-        cutoff=_LINKED,
-        max_neighbours=_MANY,
-        complete_shells=False,
-    )
+    edges = _neighbours(table, _LINKED, _MANY)
     links = edges.edge_index.numpy()
     total = len(table.frac_coords)
     graph = coo_array((np.ones(links.shape[1]), (links[0], links[1])), shape=(total, total))
@@ -108,15 +100,19 @@ def _plane_distances(lattices: FloatArray) -> FloatArray:
 
 
 def _closest_pairs(table: CrystalTable, cutoff: float) -> FloatArray:
-    num_atoms = torch.from_numpy(table.num_atoms)
-    edges = periodic_neighbours(
-        torch.from_numpy(table.frac_coords),
-        torch.from_numpy(table.lattices),
-        num_atoms,
-        cutoff=cutoff,
-        max_neighbours=1,
-        complete_shells=False,
-    )
-    crystal = torch.repeat_interleave(torch.arange(len(table)), num_atoms)[edges.edge_index[1]]
+    edges = _neighbours(table, cutoff, max_neighbours=1)
+    crystal = torch.repeat_interleave(torch.arange(len(table)), torch.from_numpy(table.num_atoms))[edges.edge_index[1]]
     closest: Tensor = torch.full((len(table),), torch.inf, dtype=torch.float64)
     return closest.scatter_reduce_(0, crystal, edges.dist, "amin").numpy()
+
+
+def _neighbours(table: CrystalTable, cutoff: float, max_neighbours: int) -> Neighbours:
+    """The nearest neighbours of each atom within a distance (A)."""
+    return periodic_neighbours(
+        torch.from_numpy(table.frac_coords),
+        torch.from_numpy(table.lattices),
+        torch.from_numpy(table.num_atoms),
+        cutoff=cutoff,
+        max_neighbours=max_neighbours,
+        complete_shells=False,
+    )
