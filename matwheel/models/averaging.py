@@ -9,15 +9,17 @@ from torch import Tensor
 
 
 class WeightAverage(WeightAveraging):
-    """Exponential moving average of the weights, updated after every step.
+    """Exponential moving average of the weights after each step, those before training left out.
 
-    Unlike Lightning's `EMAWeightAveraging` it leaves buffers of whole numbers, such as the classes of a condition, as
-    they are (an average would round them down), and it updates all tensors together, at a tenth of the cost. It also
-    averages over fewer steps at first: else a tenth of the weights after 200 steps, most of what a few dozen crystals
-    allow, would still be those before training.
+    After n steps the weights of step i count in proportion to decay^(n - i), and sum to 1 (the correction of Adam,
+    arXiv 1412.6980, section 3). In the usual average the untrained weights count decay^n: a third with 0.99 and the
+    100 steps that a few dozen crystals allow.
+
+    Unlike Lightning's `EMAWeightAveraging` it also leaves buffers of whole numbers, such as the classes of a condition,
+    as they are (an average would round them down), and it updates all tensors together, at a tenth of the cost.
 
     Args:
-        decay: Weight of the average so far against the new weights; at step n at most (1 + n) / (10 + n).
+        decay: Weight of a step against that of the next one.
     """
 
     def __init__(self, decay: float = 0.99) -> None:
@@ -33,8 +35,9 @@ class WeightAverage(WeightAveraging):
 
     @torch.no_grad()
     def _update(self, average: list[Tensor], current: list[Tensor], steps: Tensor | int) -> None:
+        """Put the weights of one more step into the average of the first `steps`."""
         if average[0].is_floating_point():
-            torch._foreach_lerp_(average, current, 1 - min(self.decay, (1 + int(steps)) / (10 + int(steps))))
+            torch._foreach_lerp_(average, current, (1 - self.decay) / (1 - self.decay ** (int(steps) + 1)))
         else:
             torch._foreach_copy_(average, current)
 

@@ -3,41 +3,63 @@ from pathlib import Path
 import lightning as L
 import pytest
 import torch
-from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint, WeightAveraging
+from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint
 from lightning.pytorch.strategies import SingleDeviceStrategy
 
 from matwheel.models.averaging import WeightAverage
 from tests.models.toys import ToyData, quiet_trainer, toy_vae
 
 
-def averaged(folder: Path, callback: WeightAveraging) -> dict[str, torch.Tensor]:
+def averaged(folder: Path, *callbacks: Callback) -> dict[str, torch.Tensor]:
     model, checkpoint = toy_vae(), ModelCheckpoint(folder, "last")
     torch.manual_seed(0)
     trainer = quiet_trainer(
-        max_epochs=3, enable_checkpointing=True, limit_val_batches=0, callbacks=[callback, checkpoint]
+        max_epochs=3, enable_checkpointing=True, limit_val_batches=0, callbacks=[*callbacks, checkpoint]
     )
     trainer.fit(model, datamodule=ToyData())
     state = torch.load(checkpoint.best_model_path, weights_only=True)["state_dict"]
     return {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
 
 
-def test_equals_the_average_of_lightning_in_all_that_is_not_whole_numbers(tmp_path: Path) -> None:
-    ours, theirs = averaged(tmp_path / "a", WeightAverage(0.1)), averaged(tmp_path / "b", EMAWeightAveraging(decay=0.1))
+class Steps(Callback):
+    """Keeps the weights after each step."""
+
+    def __init__(self) -> None:
+        self.states: list[dict[str, torch.Tensor]] = []
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: object) -> None:
+        state = {name: value for name, value in pl_module.state_dict().items() if isinstance(value, torch.Tensor)}
+        self.states.append({name: value.clone() for name, value in state.items()})
+
+
+@pytest.mark.parametrize("decay", [0.5, 0.99])
+def test_weights_fall_by_the_decay_and_those_before_training_have_none(tmp_path: Path, decay: float) -> None:
+    steps = Steps()
+    average = averaged(tmp_path, WeightAverage(decay), steps)
+    weights = decay ** torch.arange(len(steps.states)).flip(0).double()
+    assert len(weights) > 2
+    for name, value in average.items():
+        if value.is_floating_point():
+            each = torch.stack([state[name] for state in steps.states]).double()
+            expected = torch.tensordot(weights / weights.sum(), each, 1)
+            torch.testing.assert_close(value, expected.to(value), rtol=1e-5, atol=1e-6)
+
+
+def test_becomes_the_average_of_lightning(tmp_path: Path) -> None:
+    ours, theirs = (
+        averaged(tmp_path / "a", WeightAverage(0.01)),
+        averaged(tmp_path / "b", EMAWeightAveraging(decay=0.01)),
+    )
     assert ours.keys() == theirs.keys()
     for name, value in ours.items():
         if value.is_floating_point():
             torch.testing.assert_close(value, theirs[name])
-    other = averaged(tmp_path / "c", WeightAverage(0.8))
-    assert any(not torch.allclose(value, other[name]) for name, value in ours.items())
 
 
-def test_the_weights_before_training_are_forgotten() -> None:
-    callback, average = WeightAverage(0.99), [torch.zeros(3)]
-    for step in range(1, 101):
-        callback._update(average, [torch.ones(3)], torch.tensor(step))
-    assert average[0].min() > 0.999
-    callback._update(average, [torch.zeros(3)], torch.tensor(1000))
-    assert average[0].min() == pytest.approx(0.99, abs=1e-3)
+def test_no_decay_is_the_last_step(tmp_path: Path) -> None:
+    steps = Steps()
+    average = averaged(tmp_path, WeightAverage(0), steps)
+    assert all(torch.equal(value, steps.states[-1][name]) for name, value in average.items())
 
 
 def test_whole_numbers_are_kept(tmp_path: Path) -> None:
