@@ -8,9 +8,11 @@ from pathlib import Path
 from jsonargparse import ArgumentParser
 
 from matwheel.command import command
+from matwheel.data.conditions import ConditionDataModule
 from matwheel.devices import DEVICE_HELP, find_device
 from matwheel.files import check_writable
 from matwheel.models.saved_generator import SavedGenerator
+from matwheel.sample_parts import SampleParts
 from matwheel.writers import CIF_FOLDER, SAMPLES, SAMPLES_EXTXYZ, SAMPLES_TABLE, write_samples
 
 
@@ -23,7 +25,8 @@ def main(args: Sequence[str] | None = None) -> None:
     parser = ArgumentParser(
         prog="python -m matwheel.sample",
         description=f"Generate crystals for wanted values of a property and write them as {SAMPLES_EXTXYZ}, a folder "
-        f"{CIF_FOLDER} and {SAMPLES_TABLE}, with seed, condition and validity. They are not relaxed.",
+        f"{CIF_FOLDER} and {SAMPLES_TABLE}, with seed, condition and validity. They are not relaxed. The same "
+        "command goes on where it was interrupted.",
     )
     parser.add_argument(
         "generator",
@@ -46,12 +49,15 @@ def main(args: Sequence[str] | None = None) -> None:
         device = find_device(options.device)
         generator = SavedGenerator.load(options.generator).to(device)
         values = options["values"]  # not options.values, which is a method
-        generator.requested(values, options.n)
+        requests = ConditionDataModule(generator.requested(values, options.n), options.n, options.seed)
         check_writable(options.out)
-        if (options.out / SAMPLES).exists():
-            raise ValueError(f"{options.out} holds crystals of an earlier call: give another --out, or delete that one")
-        samples = generator.sample(values, options.n, options.seed, progress=True)
-        write_samples(options.out, samples)
+        parts = SampleParts(options.out)
+        if not len(parts) and (options.out / SAMPLES).exists():
+            raise ValueError(f"{options.out} holds crystals of something else: give another --out, or delete that one")
+        requests.requests = parts.missing(requests.requests, generator.model.weights_hash())
+        for chunk in generator.sample_chunks(requests, progress=True):
+            parts.add(chunk)
+        write_samples(options.out, parts.table())
 
 
 if __name__ == "__main__":

@@ -13,12 +13,13 @@ import numpy as np
 import pandas as pd
 from lightning.pytorch.callbacks import BasePredictionWriter
 
-from matwheel.data.conditions import ConditionDataModule, SampleRequests
+from matwheel.data.conditions import ConditionDataModule
 from matwheel.data.crystal import CrystalTable, FloatArray
 from matwheel.data.module import CrystalDataModule
 from matwheel.files import PREDICTIONS, replaced_when_complete
 from matwheel.metrics.validity import composition_validity, structure_validity
 from matwheel.models.predictor import Predictions
+from matwheel.sample_parts import SampleParts
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +28,6 @@ SAMPLES = "samples.npz"
 SAMPLES_EXTXYZ = "samples.extxyz"
 SAMPLES_TABLE = "samples.parquet"
 CIF_FOLDER = "cif"
-_PARTS = "parts"
 
 
 class PredictionWriter(BasePredictionWriter):
@@ -104,7 +104,7 @@ class StructureWriter(BasePredictionWriter):
         self.folder = folder
         self.cif = cif
         self._samples_folder = Path()
-        self._generator: str | None = None
+        self._parts: SampleParts | None = None
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Leave out requests whose crystals exist already."""
@@ -113,20 +113,11 @@ class StructureWriter(BasePredictionWriter):
             return
         # Found here, where all processes are, since a logger's folder is decided by the first and told to the others.
         self._samples_folder = self.folder if self.folder is not None else _log_folder(trainer) / "samples"
-        done = finished_samples(self._samples_folder)
-        self._generator = next((origin["generator"] for origin in done.values()), None)
+        self._parts = SampleParts(self._samples_folder)
         trainer.strategy.barrier()  # nothing may be written before every process has looked
         data = trainer.datamodule  # type: ignore[attr-defined]
-        if not done or not isinstance(data, ConditionDataModule):
-            return
-        requests = data.requests
-        wanted = {int(index): row for row, index in enumerate(requests.index)}
-        for index, origin in done.items():
-            if index not in wanted or not _is_request(origin, requests.take([wanted[index]])):
-                made = f"number {index} with the seed {origin['seed']} and {origin['conditions'] or 'no conditions'}"
-                raise self._other_samples(made)
-        data.requests = requests.take([row for index, row in wanted.items() if index not in done])
-        log.info("%d of %d samples exist already", len(done), len(wanted))
+        if isinstance(data, ConditionDataModule):
+            data.requests = self._parts.missing(data.requests)
 
     def write_on_batch_end(
         self,
@@ -141,15 +132,8 @@ class StructureWriter(BasePredictionWriter):
         """Store one chunk."""
         if not isinstance(prediction, CrystalTable):
             raise ValueError(f"expected generated crystals, got {type(prediction).__name__}: is this a generator?")
-        if self._generator not in (None, json.loads(prediction.origins[0])["generator"]):
-            raise self._other_samples("of another generator")
-        first, last = int(batch.index.min()), int(batch.index.max())
-        part = self._samples_folder / _PARTS / f"{first:07d}-{last:07d}.npz"
-        with replaced_when_complete(part) as temporary:
-            prediction.save(temporary)
-
-    def _other_samples(self, which: str) -> ValueError:
-        return ValueError(f"{self._samples_folder} holds other samples ({which}): choose another folder or delete it")
+        assert self._parts is not None
+        self._parts.add(prediction)
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Put the chunks together."""
@@ -157,38 +141,9 @@ class StructureWriter(BasePredictionWriter):
             return
         trainer.strategy.barrier()
         if trainer.is_global_zero:
-            merge_samples(self._samples_folder, self.cif)
+            # read anew: the other processes have added theirs
+            write_samples(self._samples_folder, SampleParts(self._samples_folder).table(), self.cif)
         trainer.strategy.barrier()
-
-
-def finished_samples(folder: Path) -> dict[int, dict[str, Any]]:
-    """Origin of each sample, by index, that an interrupted run left in a folder."""
-    origins = [json.loads(origin) for part in _parts(folder) for origin in CrystalTable.load(part).origins]
-    return {origin["index"]: origin for origin in origins}
-
-
-def _is_request(origin: Mapping[str, Any], request: SampleRequests) -> bool:
-    """Whether a sample is what one request asks for."""
-    asked = request.conditions[0][~request.conditions[0].isnan()].numpy()
-    made = np.array(list(origin["conditions"].values()), dtype=np.float32)
-    return origin["seed"] == int(request.seed) and np.array_equal(made, asked)
-
-
-def merge_samples(folder: Path, cif: bool = True) -> CrystalTable:
-    """Put the chunks in a folder together, in order of their index, and write them in all formats.
-
-    Args:
-        folder: Holds the chunks; the files are written into it.
-        cif: Write a CIF file for every crystal.
-
-    Returns:
-        All crystals, also stored as `samples.npz`.
-    """
-    samples = CrystalTable.concatenate([CrystalTable.load(part) for part in _parts(folder)])
-    index = [json.loads(origin)["index"] for origin in samples.origins]
-    samples = samples.take(np.argsort(index, kind="stable"))
-    write_samples(folder, samples, cif)
-    return samples
 
 
 def write_samples(folder: Path, samples: CrystalTable, cif: bool = True) -> None:
@@ -263,10 +218,6 @@ def write_extxyz(
     ]
     with replaced_when_complete(path) as temporary:
         write(temporary, frames, format="extxyz")
-
-
-def _parts(folder: Path) -> list[Path]:
-    return sorted((folder / _PARTS).glob("[0-9]*.npz"))
 
 
 def _log_folder(trainer: L.Trainer) -> Path:

@@ -1,17 +1,22 @@
 """Models as folders, and what cannot be exported."""
 
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from torch import Tensor
 
 from matwheel import api
 from matwheel.data.catalogue import load
+from matwheel.data.conditions import ConditionDataModule
 from matwheel.data.crystal import CrystalTable
 from matwheel.export import export
 from matwheel.export import main as export_command
+from matwheel.models.latent_prior import LatentPrior
 from matwheel.models.run_config import find_config
 from matwheel.models.saved_generator import SavedGenerator
 from matwheel.models.trained import model_file
@@ -58,11 +63,46 @@ def test_the_command_writes_what_it_makes(prior: Path, tmp_path: Path, capsys: p
     expected = SavedGenerator.load(prior).sample([5.0, 20.0], 3, seed=1)
     assert np.array_equal(made.frac_coords, expected.frac_coords)
     assert api.sample(prior, [5.0, 20.0], 3, seed=1, device="cpu") == [crystal.to_structure() for crystal in expected]
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "made").rglob("*")}
-    with pytest.raises(SystemExit):  # crystals of other conditions would lie among these
-        sample_command([str(tmp_path / "generator"), *options[:3], "--out", str(tmp_path / "made")])
-    assert "made holds crystals of an earlier call: give another --out" in capsys.readouterr().err
-    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "made").rglob("*")} == before
+
+
+def test_sampling_goes_on_where_it_was_interrupted(
+    prior: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[list[int]] = []
+    sample = LatentPrior.sample
+
+    def noting(self: LatentPrior, conditions: Tensor, seeds: Tensor, index: Tensor, *rest: Any) -> CrystalTable:
+        if len(made) == 1:
+            made.append([])
+            raise KeyboardInterrupt
+        made.append(index.tolist())
+        return sample(self, conditions, seeds, index, *rest)
+
+    def call(values: str = "5", out: str = "made") -> None:
+        options = ["--values", values, "20", "--n", "5", "--device", "cpu", "--out", str(tmp_path / out)]
+        sample_command([str(prior), *options])
+
+    def refused() -> str:
+        before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+        with pytest.raises(SystemExit):
+            call("6")
+        assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+        return capsys.readouterr().err
+
+    monkeypatch.setattr(LatentPrior, "sample", noting)
+    monkeypatch.setattr(ConditionDataModule.__init__, "__defaults__", (64, 0, 2))
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        call()
+    call()
+    assert made == [[0, 1], [], [2, 3], [4]]
+    call(out="at once")
+    for name in ("samples.parquet", "samples.extxyz"):
+        assert (tmp_path / "made" / name).read_bytes() == (tmp_path / "at once" / name).read_bytes()
+    assert "made holds other samples (number 0 with the seed 0 and {'poly_total': 5.0})" in refused()
+    monkeypatch.setattr(LatentPrior, "weights_hash", lambda self: "another")
+    assert "made holds other samples (of another generator): choose another folder or delete it" in refused()
+    shutil.rmtree(tmp_path / "made" / "parts")
+    assert "made holds crystals of something else: give another --out" in refused()
 
 
 def test_a_request_that_cannot_be_leaves_no_folder(

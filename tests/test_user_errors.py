@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -64,12 +65,15 @@ def test_a_folder_that_may_not_be_written_is_refused_before_the_work(
     work = "the work is done"
 
     class Generator:
+        model = SimpleNamespace(weights_hash=str)
+
         def to(self, device: torch.device) -> Generator:
             return self
 
-        def requested(self, *_: object) -> None: ...
+        def requested(self, *_: object) -> list[list[float]]:
+            return [[1.0]]
 
-        def sample(self, *_: object, **__: object) -> None:
+        def sample_chunks(self, *_: object, **__: object) -> None:
             raise AssertionError(work)
 
     def fingerprints(*_: object) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -60,12 +60,19 @@ class SavedGenerator:
         Raises:
             ValueError: See `requested`.
         """
-        rows = self.requested(values, n)
+        requests = ConditionDataModule(self.requested(values, n), n, seed)
+        return CrystalTable.concatenate(list(self.sample_chunks(requests, progress)))
+
+    def sample_chunks(self, requests: ConditionDataModule, progress: bool = False) -> Iterator[CrystalTable]:
+        """Generate crystals, a chunk of them at a time.
+
+        Args:
+            requests: What to generate.
+            progress: Show a progress bar for each chunk.
+        """
         provenance = Provenance(self.model.weights_hash())
-        requests = ConditionDataModule(rows, n, seed).predict_dataloader()
-        return CrystalTable.concatenate(
-            [self.model.sample(chunk.conditions, chunk.seed, chunk.index, provenance, progress) for chunk in requests]
-        )
+        for chunk in requests.predict_dataloader():
+            yield self.model.sample(chunk.conditions, chunk.seed, chunk.index, provenance, progress)
 
     def requested(self, values: ConditionValues, n: int) -> list[list[float]]:
         """Wanted values as rows, one value for each condition.
