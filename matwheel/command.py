@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from argparse import ArgumentError
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -13,7 +14,16 @@ from matwheel.progress import hidden_progress
 from matwheel.user_errors import shown_as_messages
 
 _NEGATIVE_NUMBER = re.compile(r"-(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$", re.IGNORECASE)
+_MISSING = "the following arguments are required: "
 QUIET = "Show no progress, only results and warnings."
+
+
+def _as_typed(parser: ArgumentParser, message: str) -> str:
+    """A message on what is missing, with options as one types them: `--out`, which the parser calls `out`."""
+    if not message.startswith(_MISSING):
+        return message
+    typed = {action.dest: action.option_strings[0] for action in parser._actions if action.option_strings}
+    return _MISSING + ", ".join(typed.get(name, name) for name in message.removeprefix(_MISSING).split(", "))
 
 
 @contextmanager
@@ -29,7 +39,10 @@ def command(parser: ArgumentParser, args: Sequence[str] | None) -> Iterator[Name
     parser.exit_on_error = False  # what is wrong is said in a line, without the usage
     parser._negative_number_matcher = _NEGATIVE_NUMBER  # argparse takes -1e30 for an option
     with shown_as_messages():
-        options = parser.parse_args(args)
+        try:
+            options = parser.parse_args(args)
+        except ArgumentError as error:
+            raise ArgumentError(None, _as_typed(parser, str(error))) from error
         for name in ("matwheel", "__main__"):  # the second is the command itself under `python -m`
             logging.getLogger(name).setLevel(logging.WARNING if options.quiet else logging.INFO)
         with hidden_progress(options.quiet):

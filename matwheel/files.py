@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import errno
 import json
 import os
@@ -34,6 +35,9 @@ NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 NO_ACCESS = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR})
 """Error numbers of missing rights, a file system that is only read and a file in place of a folder."""
+
+_SIMILAR = 0.8
+"""Of two names that differ by a slip; the endings of files alone make many alike."""
 
 
 class WriteError(OSError):
@@ -141,6 +145,16 @@ def log_folders(run: Path) -> list[Path]:
 def latest_log_folder(run: Path, file: str) -> Path | None:
     """The latest log folder of a run that holds a file of this name; None if there is none."""
     return next((folder for folder in reversed(log_folders(run)) if (folder / file).is_file()), None)
+
+
+def similar_file(path: Path) -> str | None:
+    """Path of the file or folder beside one that is not there which is called nearly like it; None if there is none."""
+    try:
+        names = [beside.name for beside in path.parent.iterdir()]
+    except (OSError, ValueError):  # no such folder either, or no path at all
+        return None
+    close = difflib.get_close_matches(path.name, names, n=1, cutoff=_SIMILAR)
+    return str(path.with_name(close[0])) if close else None
 
 
 def remove_temporaries(folder: Path) -> None:

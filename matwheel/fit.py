@@ -28,9 +28,15 @@ def main(args: ArgsType = None) -> None:
     # Batches are slices of arrays in memory: workers would slow them down.
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_advertisement)
     keep_freed_memory()
     with shown_as_messages():
         MatWheelCLI(args=args)
+
+
+def _is_no_advertisement(record: logging.LogRecord) -> bool:
+    """Lightning recommends its authors' services at the start of every run."""
+    return "litlogger" not in str(record.msg)
 
 
 if __name__ == "__main__":

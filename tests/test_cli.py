@@ -1,7 +1,9 @@
 """The command line: every shipped config parses, builds and, in a tiny version, fits, tests and predicts."""
 
 import json
+import logging
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -185,7 +187,19 @@ def test_pretraining_then_the_labelled_crystals(small_data: list[str]) -> None:
 def test_flywheel(config: Path, small_data: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     options = SMALL_WHEEL if config.stem in ("full", "semi") else SMALL_FILTER
     small = [part for name, value in options.items() for part in (f"--trainer.callbacks.{name}", str(value))]
-    main([*_args("fit", config), *small_data, *SHORT, *small])
+    said: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    for name in ("lightning.pytorch", "lightning.pytorch.utilities.rank_zero"):
+        logging.getLogger(name).addHandler(handler)
+    summary = ["--trainer.enable_model_summary", "true"]
+    main([*_args("fit", config), *small_data, *SHORT, *summary, *small])
+    for name in ("lightning.pytorch", "lightning.pytorch.utilities.rank_zero"):
+        logging.getLogger(name).removeHandler(handler)
+    # Nothing of the outer trainer's fit of no epoch, and no advertisement.
+    assert any("GPU available" in line for line in said)
+    assert not [line for line in said if re.search("Params|max_epochs=0|number of stepping batches|litlogger", line)]
+    assert logging.getLogger("lightning.pytorch").getEffectiveLevel() == logging.INFO
     names = {"full": "", "semi": "-semi", "substitution": "-ionsubstitution", "jitter": "-strainjitter"}
     run = Path(f"runs/small-flywheel{names[config.stem]}")
     assert (run / "results.csv").is_file()

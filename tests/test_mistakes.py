@@ -62,4 +62,4 @@ def test_a_mistake_ends_with_its_message(
 
 
 def test_the_document_has_them_all() -> None:
-    assert len(CASES) == 16
+    assert len(CASES) == 17

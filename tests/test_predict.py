@@ -150,6 +150,10 @@ def test_what_cannot_be_used_is_a_message(
         (tmp_path / "stages" / file).parent.mkdir(parents=True)
         (tmp_path / "stages" / file).touch()
         (tmp_path / "stages" / file).with_name("stage.json").touch()
+    for version in (2, 10):
+        best = tmp_path / "run" / f"version_{version}" / "checkpoints" / "best.ckpt"
+        best.parent.mkdir(parents=True)
+        best.touch()
     (tmp_path / "damaged" / WEIGHTS).write_bytes(b"\xff" * 100)
     crystals = folder / "small.xyz"
     for args, message in [
@@ -158,7 +162,15 @@ def test_what_cannot_be_used_is_a_message(
         ([alone.parent.parent, crystals], "holds no model: give a checkpoint"),
         (["damaged", crystals], "does not hold the weights of a model of this program, or is damaged"),
         ([exported[0], crystals, "--model", exported[0]], "is given 2 times: give each model once"),
-        (["stages", crystals], "stages holds the stages of a run, whose models are of many arms: name one of F, trees"),
+        (
+            ["stages", crystals],
+            "stages holds the stages of a run, whose models are of many arms: name one of F, trees",
+        ),
+        (
+            [".", crystals],
+            "whose models are of many arms: name one of stages/F, stages/trees in it",
+        ),
+        (["run", crystals], "or one with predictor.skops; did you mean run/version_10/checkpoints/best.ckpt?"),
         ([exported[0], "none.cif"], "no such table: none.cif"),
         ([exported[0], crystals, "--out", "x.xls"], "name a .csv or a .parquet file as --out"),
         ([exported[0], crystals, "--out", "folder.csv"], "folder.csv is a folder: name a file in it as --out"),

@@ -79,6 +79,17 @@ def test_commands_are_quiet_when_told(quiet: bool, capfd: pytest.CaptureFixture[
     assert ("naming: 2 of 2" in capfd.readouterr().err) == (not quiet)
 
 
+def test_missing_options_are_named_as_one_types_them(capsys: pytest.CaptureFixture[str]) -> None:
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser()
+    parser.add_argument("model", type=str)
+    parser.add_argument("--values", type=float, nargs="+", required=True)
+    with pytest.raises(SystemExit), command(parser, []):
+        pass
+    assert capsys.readouterr().err == "error: the following arguments are required: model, --values\n"
+
+
 @given(st.lists(st.sampled_from("abcdef"), min_size=1), st.lists(st.sampled_from("abcdefgh")))
 def test_steps_are_numbered_in_the_order_they_are_reached(planned: list[str], names: list[str]) -> None:
     steps = Steps(planned)

@@ -14,6 +14,7 @@ from matwheel.data.crystal import CrystalTable
 from matwheel.data.records import Records, load_records
 from matwheel.data.rows import LoadedTable, RowReport
 from matwheel.data.tables import read_table
+from matwheel.files import similar_file
 
 DATA_DIR_VARIABLE = "MATWHEEL_DATA"
 EMBEDDED_DIR = Path(__file__).parent / "embedded"
@@ -205,8 +206,8 @@ def _unknown(dataset: str, data_dir: Path | None) -> str:
     folder = data_folder(data_dir)
     local = [] if folder is None else [p.name.removesuffix(LOCAL_SUFFIX) for p in folder.glob(f"*{LOCAL_SUFFIX}")]
     names = list(dict.fromkeys([*DATASETS, *sorted(local)]))
-    close = difflib.get_close_matches(dataset, names, n=1)
-    hint = f"; did you mean '{close[0]}'?" if close else "."
+    close = next(iter(difflib.get_close_matches(dataset, names, n=1)), None) or similar_file(Path(dataset))
+    hint = f"; did you mean '{close}'?" if close else "."
     return (
         f"there is no data set and no file or folder '{dataset}'{hint} Known data sets: {', '.join(names)}. "
         "The path of a table works too (CSV, JSON, Parquet, extended XYZ, or a folder of CIFs)."

@@ -88,7 +88,7 @@ class RowReport:
     def to_csv(self, path: Path) -> None:
         """Write one line per skipped row: row, id, reason, detail."""
         with replaced_when_complete(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
+            writer = csv.writer(file, lineterminator="\n")  # as in results.csv
             writer.writerow(_COLUMNS)
             writer.writerows([bad.row, bad.id, bad.reason.value, bad.detail] for bad in self.bad)
 

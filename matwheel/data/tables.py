@@ -25,7 +25,7 @@ from matwheel.data.records import Records, load_records, with_distinct_ids
 from matwheel.data.rows import LoadedTable, Reason
 from matwheel.data.structures import looks_like_structure
 from matwheel.data.unpacking import check_unpacked_size, read_text
-from matwheel.files import PREDICTIONS, SKIPPED_ROWS, VALIDATION_PREDICTIONS, skipped_beside
+from matwheel.files import PREDICTIONS, SKIPPED_ROWS, VALIDATION_PREDICTIONS, similar_file, skipped_beside
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +81,8 @@ def read_records(path: Path, structure_column: str | None = None, id_column: str
     if path.is_dir():
         return _read_folder(path, id_column)
     if not path.is_file():
-        raise ValueError(f"no such table: {path}")
+        close = similar_file(path)
+        raise ValueError(f"no such table: {path}" + (f"; did you mean '{close}'?" if close else ""))
     name = path.name.lower()
     if names_a_file(path.name):
         return Records([read_structure_file(path.parent, path.name)], [id_of_file(path.name)])

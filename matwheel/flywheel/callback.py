@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import lightning as L
@@ -31,7 +32,7 @@ from matwheel.flywheel.run import Run
 from matwheel.flywheel.sources import CrystalSource
 from matwheel.flywheel.stages import FitSettings, PredictorRecipe
 from matwheel.flywheel.tracking import differences
-from matwheel.flywheel.trainers import StageTrainers, seed_all
+from matwheel.flywheel.trainers import StageTrainers, quiet, seed_all
 from matwheel.flywheel.turn import TurnSettings
 from matwheel.flywheel.wheel import Wheel
 from matwheel.models.averaging import replace_averages
@@ -178,6 +179,7 @@ class Flywheel(Callback):
         self.folder = folder
         self._wheel: Wheel | None = None
         self._max_epochs: int | None = None
+        self._silence = ExitStack()
 
     @property
     def results(self) -> list[ResultRow]:
@@ -209,6 +211,7 @@ class Flywheel(Callback):
         except BaseException:
             ledger.__exit__()
             raise
+        self._silence.enter_context(quiet())  # of a fit of no epoch there is nothing to say
         self._max_epochs = trainer.max_epochs
         trainer.fit_loop.max_epochs = 0
         trainer.num_sanity_val_steps = 0
@@ -290,6 +293,7 @@ class Flywheel(Callback):
             raise
 
     def _release(self) -> None:
+        self._silence.close()
         if self._wheel is not None:
             self._wheel.run.ledger.__exit__()
 

@@ -112,7 +112,7 @@ class StageTrainers:
         if self.outer is not None and self.outer.progress_bar_callback is not None:
             callbacks = [*callbacks, TrainingProgress(stage)]
         loggers = [CSVLogger(folder, name="logs"), *self.tracker.loggers(folder)] if folder is not None else False
-        with _quiet():
+        with quiet():
             trainer = L.Trainer(
                 default_root_dir=folder,
                 logger=loggers,
@@ -203,7 +203,7 @@ class StageTrainers:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without what Lightning says at the start and end of every fit, and its warnings about what is meant to be so."""
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "matwheel.writers")]
     levels = [logger.level for logger in loggers]

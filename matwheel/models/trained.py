@@ -11,7 +11,7 @@ import lightning as L
 import yaml
 
 from matwheel.checkpoint_file import read_checkpoint
-from matwheel.files import STAGE, VALIDATION_PREDICTIONS, write_text_atomically
+from matwheel.files import STAGE, VALIDATION_PREDICTIONS, latest_log_folder, write_text_atomically
 from matwheel.models.checkpoints import MODEL_CLASS, load_state
 from matwheel.models.latent_prior import LatentPrior
 from matwheel.models.run_config import CONFIG, RunConfig, find_config
@@ -22,6 +22,7 @@ FITTED_SUFFIX = ".skops"
 FITTED = f"predictor{FITTED_SUFFIX}"
 """A predictor that is no network, see `matwheel.predictors.predictor_file`."""
 _LAST = "last.ckpt"
+_BEST = "checkpoints/best.ckpt"  # in a log folder
 _PATHS = ("vae_checkpoint", "start")  # options of models that name weights, which are read when a fit begins
 _KEPT = (
     "target",
@@ -114,16 +115,18 @@ def model_files(path: Path) -> list[Path]:
         if (path / name).is_file():
             return [path / name]
     checkpoints = [file for file in path.glob("*.ckpt") if file.name != _LAST]
-    stages = [file.parent for file in path.glob(f"*/{STAGE}")]
-    if trained := sorted(s.name for s in stages if (s / FITTED).is_file() or any(s.glob("*.ckpt"))):
+    stages = [file.parent for pattern in (f"*/{STAGE}", f"*/*/{STAGE}") for file in path.glob(pattern)]
+    if trained := sorted(str(s.relative_to(path)) for s in stages if (s / FITTED).is_file() or any(s.glob("*.ckpt"))):
         raise ValueError(
             f"{path} holds the stages of a run, whose models are of many arms: name one of {', '.join(trained)} in it"
         )
     found = sorted([*path.glob(f"*/{WEIGHTS}"), *path.glob(f"*/{FITTED}"), *checkpoints])
     if not found:
+        logs = latest_log_folder(path, _BEST)
+        hint = f"; did you mean {logs / _BEST}?" if logs is not None else ""
         raise ValueError(
             f"{path} holds no model: give a checkpoint (.ckpt), a folder with {WEIGHTS} and {CONFIG}, or one with "
-            f"{FITTED}"
+            f"{FITTED}{hint}"
         )
     return found
 

@@ -23,6 +23,7 @@ RUN_AXIS = "run"
 """Axis that tells runs apart which the columns of results do not."""
 SPLIT = "split.json"
 """The split that a command saves in its log folder: ids of the crystals in each part."""
+_SHOWN = 3  # folders that a message names
 _SIZES = ("train_rows", "test_rows")  # what a study adds to the columns of a run
 
 
@@ -117,7 +118,7 @@ def read_folders(paths: Sequence[Path]) -> Folders:
     measurements: list[Measurement] = []
     for path in paths:
         if not (path / RESULTS).is_file():
-            raise ValueError(f"{path} has no {RESULTS}: name the folder of a run or of a study, such as runs/NAME")
+            raise ValueError(f"{path} has no {RESULTS}: name the folder of a flywheel or of a study{_instead_of(path)}")
         if (path / STAGES).is_dir():
             run = RunFolder(path, tuple(read_results(path / RESULTS)))
             runs.append(run)
@@ -129,6 +130,14 @@ def read_folders(paths: Sequence[Path]) -> Folders:
     if not measurements:
         raise ValueError(f"there are no results yet in {', '.join(map(str, paths))}: wait until a run has some")
     return Folders(tuple(_without_idle_run_axis(measurements)), tuple(runs))
+
+
+def _instead_of(path: Path) -> str:
+    """What to give in place of a path without results."""
+    if path.is_file() and path.name != RESULTS:
+        return f"; a page of the crystals in a file: python -m matwheel.report structures {path}"
+    inside = [path.parent] if path.is_file() else [file.parent for file in sorted(path.glob(f"*/{RESULTS}"))]
+    return f"; did you mean {' or '.join(map(str, inside[:_SHOWN]))}?" if inside else ", such as runs/NAME"
 
 
 def split_overlap(folder: Path | None) -> float | None:

@@ -19,6 +19,7 @@ from matwheel.report.figures.distributions import distribution_overlay
 from matwheel.report.figures.drift import drift_plot
 from matwheel.report.figures.elements import element_bars
 from matwheel.report.figures.parity import parity_plot
+from matwheel.report.figures.style import spans_decades
 from matwheel.report.folders import RunFolder, reference_name
 from matwheel.report.gallery import Gallery, GalleryItem
 from matwheel.report.generator_tables import generator_tables
@@ -70,7 +71,7 @@ def run_sections(run: RunFolder, gallery: Gallery) -> list[Section]:
 
 def _predictions(run: RunFolder, round: int) -> Section:
     """Parity plots of the arms of a round and of the arms without one."""
-    pictures, notes = [], []
+    shown, notes = [], []
     own = next((row.predictor for row in run.rows if reference_name(row) is None), "")
     for row in run.rows:
         path = run.predictions(row) / PREDICTIONS
@@ -86,8 +87,14 @@ def _predictions(run: RunFolder, round: int) -> Section:
                 f"that in the results {number(row.test_mae)}, so that they are not those of the test crystals."
             )
             continue
-        figure = parity_plot(target, predicted, name, row.target, unit_in_text(row.dataset, row.target))
-        caption = f"{len(frame)} test crystals, MAE {number(row.test_mae)}, R² {number(row.test_r2, 3)}."
+        shown.append((row, name, target, predicted))
+    # One scale for all, which are looked at side by side: a single prediction below zero must not tell them apart.
+    logarithmic = spans_decades(np.concatenate([values for plot in shown for values in plot[2:]] or [np.zeros(0)]))
+    pictures = []
+    for row, name, target, predicted in shown:
+        unit = unit_in_text(row.dataset, row.target)
+        figure = parity_plot(target, predicted, name, row.target, unit, logarithmic)
+        caption = f"{len(target)} test crystals, MAE {number(row.test_mae)}, R² {number(row.test_r2, 3)}."
         alt = f"Parity plot of {name}: predicted over true {row.target} of {caption}"
         pictures.append(Picture(f"parity {run.name} {name}", caption, alt, figure))
     return Section("Predictions of test crystals", notes, pictures=pictures)

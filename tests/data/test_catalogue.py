@@ -69,6 +69,12 @@ def test_unknown_names_get_help(tmp_path):
         load("halide", tmp_path)
     with pytest.raises(ValueError, match=r"no data set and no file or folder 'table\.csv'"):
         load("table.csv")
+    (tmp_path / "my_crystals.csv").touch()
+    with pytest.raises(ValueError, match=r"'\S*my_crystal\.csv'; did you mean '\S*my_crystals\.csv'\? Known data sets"):
+        load(str(tmp_path / "my_crystal.csv"))
+    for path in ("no/such/folder/t.csv", "x" * 5000, "a\0b"):
+        with pytest.raises((ValueError, OSError)):
+            load(path)
 
 
 def test_a_path_is_read_as_a_table(tmp_path):

@@ -155,3 +155,4 @@ def test_report_for_terminal_and_file(tmp_path):
     assert rows[0] == ["row", "id", "reason", "detail"]
     assert rows[1] == ["1", 'a,"1"', "absurd cell", "flat"]
     assert len(rows) == 6
+    assert b"\r" not in (tmp_path / "bad.csv").read_bytes()  # as in results.csv

@@ -429,8 +429,11 @@ def test_unreadable_tables_are_errors_for_people(tmp_path, name, content, messag
 
 
 def test_missing_table(tmp_path):
-    with pytest.raises(ValueError, match="no such table"):
+    with pytest.raises(ValueError, match=r"no such table: \S*none\.csv$"):
         read_table(tmp_path / "none.csv")
+    (tmp_path / "new_crystals.csv").touch()
+    with pytest.raises(ValueError, match=r"no such table: \S*new_crystal\.csv; did you mean '\S*new_crystals\.csv'\?$"):
+        read_table(tmp_path / "new_crystal.csv")
 
 
 def test_wide_cells_are_read_and_the_limit_of_the_csv_module_is_kept(tmp_path):

@@ -40,6 +40,17 @@ def test_the_page_of_a_run(tmp_path: Path) -> None:
     assert "requested 12.5, synthetic labels 6" in labels.caption
 
 
+@pytest.mark.parametrize(("first", "scale"), [(8, "log"), (-4, "linear")])
+def test_parity_plots_of_a_run_have_one_scale(first: float, scale: str, tmp_path: Path) -> None:
+    """A single prediction below zero put one plot beside logarithmic ones, with which it could not be compared."""
+    run = write_run(tmp_path / "run", full_rows())
+    (run / "stages/predictor-F/predictions.csv").write_text(f"id,prediction,target\na,{first},2\nb,19,25\nc,256,250\n")
+    parity = [picture for picture in make_report([run]).pictures if picture.name.startswith("parity")]
+    assert len(parity) == 5
+    assert {picture.figure.axes[0].get_xscale() for picture in parity} == {scale}
+    assert {picture.figure.axes[0].get_yscale() for picture in parity} == {scale}
+
+
 def test_names_from_outside_are_only_text(tmp_path: Path) -> None:
     rows = full_rows(split=HOSTILE, target=HOSTILE)
     run = write_run(tmp_path / HOSTILE_FOLDER, rows, ids=(HOSTILE,), command=("fit", HOSTILE))
@@ -156,7 +167,18 @@ def test_pictures_in_the_page_are_those_in_the_files(tmp_path: Path, capsys: pyt
 
 
 def test_a_folder_without_results_is_a_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as error:
-        main([str(tmp_path)])
-    assert error.value.code == 1
-    assert "has no results.csv" in capsys.readouterr().err
+    (tmp_path / "runs" / "model").mkdir(parents=True)
+    (tmp_path / "made.xyz").touch()
+    run = write_run(tmp_path / "runs" / "wheel", full_rows())
+    for given, hint in [
+        ("runs/model", "a flywheel or of a study, such as runs/NAME"),
+        ("runs", f"did you mean {run}?"),
+        ("runs/wheel/results.csv", f"did you mean {run}?"),
+        ("made.xyz", f"python -m matwheel.report structures {tmp_path}/made.xyz"),
+    ]:
+        with pytest.raises(SystemExit) as error:
+            main([str(tmp_path / given)])
+        assert error.value.code == 1
+        printed = capsys.readouterr().err
+        assert f"{tmp_path / given} has no results.csv" in printed
+        assert hint in printed

@@ -11,8 +11,15 @@ from matwheel.report.figures.style import BLUE, GREY, literal, new_figure, quant
 _RASTER = 1500  # points beyond which a vector graphic gets too large
 
 
-def parity_plot(target: FloatArray, predicted: FloatArray, name: str, quantity_name: str, unit: str = "") -> Figure:
-    """A point per crystal, with the line of perfect predictions; logarithmic where values span decades.
+def parity_plot(
+    target: FloatArray,
+    predicted: FloatArray,
+    name: str,
+    quantity_name: str,
+    unit: str = "",
+    logarithmic: bool | None = None,
+) -> Figure:
+    """A point per crystal, with the line of perfect predictions.
 
     Args:
         target: [n], true values.
@@ -20,10 +27,12 @@ def parity_plot(target: FloatArray, predicted: FloatArray, name: str, quantity_n
         name: Whose predictions, for the title.
         quantity_name: The property.
         unit: Its unit.
+        logarithmic: Whether axes are; by default where values are positive and span decades. Plots that are to be
+            compared need the same.
     """
     figure, axes = new_figure(3.1, 3.1)
     values = np.concatenate([target, predicted])
-    if spans_decades(values):
+    if spans_decades(values) if logarithmic is None else logarithmic:
         axes.set_xscale("log")
         axes.set_yscale("log")
     axes.plot(target, predicted, "o", ms=3, alpha=0.5, mec="none", color=BLUE, rasterized=len(target) > _RASTER)
