@@ -120,6 +120,9 @@ def test_an_autoencoder_alone_is_no_generator(prior: Path, tmp_path: Path, capsy
         export_command([str(autoencoder), "--out", str(tmp_path / "x")])
     assert "is a checkpoint of ConCDVAE: give one of PropertyPredictor or of LatentPrior" in capsys.readouterr().err
     assert not (tmp_path / "x").exists()
+    with pytest.raises(SystemExit):
+        sample_command([str(autoencoder), "--values", "5", "--out", str(tmp_path / "x")])
+    assert "give one of LatentPrior, stages/prior/best.ckpt of a flywheel" in capsys.readouterr().err
 
 
 def test_only_an_earlier_export_is_replaced(prior: Path, tmp_path: Path) -> None:

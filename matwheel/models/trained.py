@@ -69,8 +69,9 @@ class TrainedModel(Generic[_Model]):
         content = read_checkpoint(path)
         made_by = content.get(MODEL_CLASS, kind.__name__)
         if made_by != kind.__name__:
+            where = ", stages/prior/best.ckpt of a flywheel" if issubclass(kind, LatentPrior) else ""
             raise ValueError(
-                f"{path} is a checkpoint of {made_by}, not of {kind.__name__}: give one of {kind.__name__}"
+                f"{path} is a checkpoint of {made_by}, not of {kind.__name__}: give one of {kind.__name__}{where}"
             )
         described = RunConfig.read(config or find_config(path), generates=issubclass(kind, LatentPrior))
         model = described.build_model(kind)
