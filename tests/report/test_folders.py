@@ -68,7 +68,7 @@ def test_the_latest_version_is_the_highest_number(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_results_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"has no results\.csv: name the folder of a run"):
+    with pytest.raises(ValueError, match=r"has no results\.csv: name the folder of a flywheel or of a study"):
         read_folders([tmp_path])
 
 
