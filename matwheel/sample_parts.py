@@ -46,13 +46,14 @@ class SampleParts:
             ValueError: If the folder holds a crystal that is not asked for.
         """
         self._check_generator(generator)
+        if not self._done:
+            return requests
         wanted = {int(index): row for row, index in enumerate(requests.index)}
         for index, origin in self._done.items():
             if index not in wanted or not _is_request(origin, requests.take([wanted[index]])):
                 made = f"number {index} with the seed {origin['seed']} and {origin['conditions'] or 'no conditions'}"
                 raise self._others(made)
-        if self._done:
-            log.info("%d of %d samples exist already", len(self._done), len(wanted))
+        log.info("%d of %d samples exist already", len(self._done), len(wanted))
         return requests.take([row for index, row in wanted.items() if index not in self._done])
 
     def add(self, samples: CrystalTable) -> None:
@@ -71,7 +72,7 @@ class SampleParts:
             samples.save(temporary)
 
     def table(self) -> CrystalTable:
-        """All crystals that are stored, in order of their index."""
+        """All crystals that are stored, those that other processes have added too, in order of their index."""
         samples = CrystalTable.concatenate([CrystalTable.load(part) for part in self._files()])
         index = [json.loads(origin)["index"] for origin in samples.origins]
         return samples.take(np.argsort(index, kind="stable"))

@@ -103,7 +103,6 @@ class StructureWriter(BasePredictionWriter):
         super().__init__("batch")
         self.folder = folder
         self.cif = cif
-        self._samples_folder = Path()
         self._parts: SampleParts | None = None
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -112,8 +111,7 @@ class StructureWriter(BasePredictionWriter):
         if stage != "predict":
             return
         # Found here, where all processes are, since a logger's folder is decided by the first and told to the others.
-        self._samples_folder = self.folder if self.folder is not None else _log_folder(trainer) / "samples"
-        self._parts = SampleParts(self._samples_folder)
+        self._parts = SampleParts(self.folder if self.folder is not None else _log_folder(trainer) / "samples")
         trainer.strategy.barrier()  # nothing may be written before every process has looked
         data = trainer.datamodule  # type: ignore[attr-defined]
         if isinstance(data, ConditionDataModule):
@@ -141,8 +139,8 @@ class StructureWriter(BasePredictionWriter):
             return
         trainer.strategy.barrier()
         if trainer.is_global_zero:
-            # read anew: the other processes have added theirs
-            write_samples(self._samples_folder, SampleParts(self._samples_folder).table(), self.cif)
+            assert self._parts is not None
+            write_samples(self._parts.folder, self._parts.table(), self.cif)
         trainer.strategy.barrier()
 
 
