@@ -198,7 +198,8 @@ def _find_condition(generated: LoadedTable) -> str:
 
 
 def _default_folder(source: str) -> Path:
-    path = Path(source).resolve()
+    path = Path(source)
+    path = path if path.name not in ("", "..") else path.resolve()  # of "." the name of the folder
     name = path.name if path.is_dir() else path.name.removesuffix(".gz").removesuffix(".zip")
     return path.with_name(f"{name if path.is_dir() else Path(name).stem}-evaluation")
 

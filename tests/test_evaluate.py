@@ -13,7 +13,7 @@ from ase import Atoms
 from ase.io import write
 
 from matwheel.data.crystal import Crystal
-from matwheel.evaluate import _judge_name, main
+from matwheel.evaluate import _default_folder, _judge_name, main
 from matwheel.fit import main as fit
 from matwheel.metrics.generated import read_generated
 from tests.metrics.crystals import caesium_chloride, doubled, moved, rock_salt
@@ -164,6 +164,14 @@ def test_cells_too_large_for_the_data_layer_are_counted(files: dict[str, Path]) 
 )
 def test_a_judge_has_the_name_of_its_run(path: str, name: str) -> None:
     assert _judge_name(Path(path)) == name
+
+
+def test_the_folder_is_named_as_what_was_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "made").mkdir()
+    monkeypatch.chdir(tmp_path / "made")
+    assert _default_folder("samples/made.csv.gz") == Path("samples/made-evaluation")
+    assert _default_folder("../made") == Path("../made-evaluation")
+    assert _default_folder(".") == tmp_path / "made-evaluation"
 
 
 def test_time_outs_are_counted(files: dict[str, Path]) -> None:
