@@ -184,7 +184,10 @@ def test_pretraining_then_the_labelled_crystals(small_data: list[str]) -> None:
 
 
 @pytest.mark.parametrize("config", WHEELS, ids=lambda path: path.name)
-def test_flywheel(config: Path, small_data: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_flywheel(
+    config: Path, small_data: list[str], capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "lightning.pytorch")  # other tests in this process may have left it silent
     options = SMALL_WHEEL if config.stem in ("full", "semi") else SMALL_FILTER
     small = [part for name, value in options.items() for part in (f"--trainer.callbacks.{name}", str(value))]
     said: list[str] = []

@@ -278,14 +278,12 @@ class CrystalDataModule(L.LightningDataModule):
     def _loader(self, rows: IntArray, shared: bool = False, shuffle: bool = False) -> DataLoader[Batch]:
         dataset = _CrystalDataset(self._pool, rows, self._per_crystal)
         batch_size = self.batch_size if shuffle else self.batch_size * _EVALUATION_BATCHES
-        sampler = None
-        if shared:
-            sampler, batch_size = Shares.of(self.trainer, dataset, batch_size, shuffle)
+        shares = Shares.of(self.trainer, dataset, batch_size, shuffle) if shared else None
         kind = LateLoader if self.num_workers > 0 else DataLoader
         return kind(
             dataset,
-            batch_size=batch_size,
-            sampler=sampler,
+            batch_size=batch_size if shares is None else None,
+            sampler=shares,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             collate_fn=_identity,
@@ -322,12 +320,11 @@ class _CrystalDataset(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, position: int) -> Batch:
-        return self.__getitems__([position])
-
-    def __getitems__(self, positions: list[int]) -> Batch:
+    def __getitem__(self, positions: list[int]) -> Batch:
         rows = self.rows[positions]
         return self.graphs.batch(rows, **{name: values[rows] for name, values in self.per_crystal.items()})
+
+    __getitems__ = __getitem__  # asked by loaders whose sampler yields single positions
 
 
 def _identity(batch: Batch) -> Batch:

@@ -14,6 +14,8 @@ from matwheel.data.targets import ScaleKind, TargetTransform, check_scale
 
 _MAX_ROUNDS = 100
 _GRID_STEP = 0.02  # standard deviations
+_BLOCK = 2**22
+"""Pairs of values that are compared at a time."""
 
 
 @dataclass(frozen=True)
@@ -260,10 +262,14 @@ class WhereTeachersDisagree(_Weighted):
 
 def _smoothed(at: FloatArray, values: FloatArray, wanted: FloatArray, width: float) -> FloatArray:
     """[m], mean of values [p] known at [p], weighted by a Gaussian kernel around each of m places (Nadaraya 1964)."""
-    exponent = -0.5 * ((wanted[:, None] - at) / width) ** 2
-    kernel = np.exp(exponent - exponent.max(1, keepdims=True))  # far from all of them the nearest one counts
-    smooth: FloatArray = (kernel @ values) / kernel.sum(1)
-    return smooth
+
+    def smooth(some: FloatArray) -> FloatArray:
+        exponent = -0.5 * ((some[:, None] - at) / width) ** 2
+        kernel = np.exp(exponent - exponent.max(1, keepdims=True))  # far from all of them the nearest one counts
+        means: FloatArray = (kernel @ values) / kernel.sum(1)
+        return means
+
+    return np.concatenate([smooth(some) for some in np.array_split(wanted, 1 + len(wanted) * len(at) // _BLOCK)])
 
 
 def _covariance_factor(values: FloatArray) -> FloatArray:

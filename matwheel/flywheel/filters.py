@@ -6,20 +6,14 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from matwheel.data.compositions import reduced_composition
 from matwheel.data.crystal import BoolArray, CrystalTable, FloatArray
+from matwheel.metrics.matching import MatchTolerances, find_groups, find_matches
 from matwheel.metrics.validity import composition_validity, structure_validity
 
-if TYPE_CHECKING:
-    from pymatgen.core import Structure
-
-_VOLUME_TOLERANCE = 0.3
-"""Crystals whose volumes differ by more than this fraction are not compared any further."""
+_DEFAULT_TOLERANCES = MatchTolerances()
 
 
 class NoCrystalLeftError(ValueError):
@@ -120,9 +114,7 @@ class BasicFilter(Filter):
         min_volume: A^3, least volume of a cell.
         max_length: A, longest edge of a cell.
         min_angle: Degrees; cell angles must lie between this and 180 minus this.
-        length_tolerance: Fractional tolerance of cell lengths in comparisons (pymatgen's StructureMatcher).
-        site_tolerance: Tolerance of sites in comparisons, in units of (volume per atom) ** (1/3).
-        angle_tolerance: Degrees, tolerance of cell angles in comparisons.
+        tolerances: When one crystal is a copy of another.
     """
 
     def __init__(
@@ -134,9 +126,7 @@ class BasicFilter(Filter):
         min_volume: float = 0.1,
         max_length: float = 100.0,
         min_angle: float = 20.0,
-        length_tolerance: float = 0.2,
-        site_tolerance: float = 0.3,
-        angle_tolerance: float = 5.0,
+        tolerances: MatchTolerances = _DEFAULT_TOLERANCES,
     ) -> None:
         self.structure = structure
         self.composition = composition
@@ -145,17 +135,15 @@ class BasicFilter(Filter):
         self.min_volume = min_volume
         self.max_length = max_length
         self.min_angle = min_angle
-        self.length_tolerance = length_tolerance
-        self.site_tolerance = site_tolerance
-        self.angle_tolerance = angle_tolerance
+        self.tolerances = tolerances
 
     def apply(self, samples: CrystalTable, training: CrystalTable) -> FilterResult:
         """See `Filter.apply`; steps: cell, structure, composition, unique, novel."""
         steps = []
 
-        def keep(name: str, passed: BoolArray) -> None:
+        def keep(name: str, passed: BoolArray, failures: Sequence[str] = ()) -> None:
             nonlocal samples
-            steps.append(FilterStep.of(name, passed))
+            steps.append(FilterStep.of(name, passed, failures))
             samples = samples.take(np.flatnonzero(passed))
 
         keep("cell", self._sane_cells(samples.lattices))
@@ -164,8 +152,10 @@ class BasicFilter(Filter):
         if self.composition:
             keep("composition", composition_validity(samples))
         if self.duplicates:
-            keep("unique", self._unique(samples))
-            keep("novel", self._novel(samples, training))
+            groups = find_groups(samples, self.tolerances)
+            keep("unique", groups.unique, groups.failures)
+            matches = find_matches(samples, training, self.tolerances)
+            keep("novel", matches.novel, matches.failures)
         return FilterResult(samples, tuple(steps))
 
     def _sane_cells(self, lattices: FloatArray) -> BoolArray:
@@ -176,60 +166,3 @@ class BasicFilter(Filter):
         angles_good = np.abs(cosines) <= np.cos(np.deg2rad(self.min_angle))
         sane: BoolArray = finite & (lengths <= self.max_length).all(1) & (lengths > 0).all(1) & angles_good.all(1)
         return sane
-
-    def _unique(self, samples: CrystalTable) -> BoolArray:
-        kept = _Known(self)
-        return np.array([kept.add_if_new(candidate) for candidate in _candidates(samples)], dtype=np.bool_)
-
-    def _novel(self, samples: CrystalTable, training: CrystalTable) -> BoolArray:
-        known = _Known(self)
-        for candidate in _candidates(training):
-            known.add(candidate)
-        return np.array([not known.contains(candidate) for candidate in _candidates(samples)], dtype=np.bool_)
-
-
-class _Candidate:
-    """A crystal with what is compared first and, made only when that agrees, its structure."""
-
-    def __init__(self, table: CrystalTable, row: int, atoms: slice) -> None:
-        self.table = table
-        self.row = row
-        self.key = (reduced_composition(table.atomic_numbers[atoms]), int(table.num_atoms[row]))
-        self.volume = float(abs(np.linalg.det(table.lattices[row])))
-
-    @cached_property
-    def structure(self) -> Structure:
-        return self.table[self.row].to_structure()
-
-
-class _Known:
-    """Crystals met so far, by reduced composition and number of atoms."""
-
-    def __init__(self, tolerances: BasicFilter) -> None:
-        from pymatgen.analysis.structure_matcher import StructureMatcher
-
-        self.matcher: Any = StructureMatcher(
-            ltol=tolerances.length_tolerance, stol=tolerances.site_tolerance, angle_tol=tolerances.angle_tolerance
-        )
-        self.groups: dict[Any, list[_Candidate]] = {}
-
-    def add(self, candidate: _Candidate) -> None:
-        self.groups.setdefault(candidate.key, []).append(candidate)
-
-    def contains(self, candidate: _Candidate) -> bool:
-        return any(
-            abs(candidate.volume - other.volume) <= _VOLUME_TOLERANCE * other.volume
-            and self.matcher.fit(candidate.structure, other.structure)
-            for other in self.groups.get(candidate.key, [])
-        )
-
-    def add_if_new(self, candidate: _Candidate) -> bool:
-        is_new = not self.contains(candidate)
-        if is_new:
-            self.add(candidate)
-        return is_new
-
-
-def _candidates(table: CrystalTable) -> list[_Candidate]:
-    offsets = table.offsets
-    return [_Candidate(table, row, slice(offsets[row], offsets[row + 1])) for row in range(len(table))]

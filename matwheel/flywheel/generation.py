@@ -41,8 +41,6 @@ _NOT_OF_FILTER = ("processes", "progress")
 """Settings of a filter's pool that its result does not depend on."""
 _NOT_OF_PRIOR = ("vae", "vae_checkpoint", "sampler", "max_atoms_per_batch", "provenance")
 """Parts of a prior that its training does not depend on, or that are inputs of the stage."""
-_DRAWN = 3
-"""Raised when a seed comes to mean another crystal."""
 
 
 @dataclass(frozen=True)
@@ -305,5 +303,5 @@ class LearnedGeneration(Generation):
             return sample_crystals(model, values, self.recipe.chunk_size, seed, folder, self.run.trainers)
 
         given = self.recipe.prior
-        config: Json = {"sampler": describe(given.sampler), **given.drawing, "drawn": _DRAWN}
+        config: Json = {"sampler": describe(given.sampler), **given.drawing}
         return self._stage("samples", work, config, {"prior": prior.key, "conditions": conditions.key})

@@ -119,7 +119,8 @@ class Turn:
     def pseudo_labels(self) -> FloatArray:
         """A label from the teachers for every real training crystal."""
         crystals = self.scenario.known.table.take(self.scenario.train_rows)
-        return read_labels(self._label("pseudo-labels", self.settings.pseudo_labeller, crystals, {}).folder)
+        inputs = {"crystals": crystals.fingerprint()}
+        return read_labels(self._label("pseudo-labels", self.settings.pseudo_labeller, crystals, inputs).folder)
 
     @cached_property
     def disagreement(self) -> StageResult:
@@ -131,7 +132,7 @@ class Turn:
             members = teacher.members(crystals)
             return write_disagreement(folder, crystals.ids, members) if self.run.is_first else {}
 
-        return self._taught("disagreement", teach, {}, {}, self.teachers)
+        return self._taught("disagreement", teach, {}, {"crystals": crystals.fingerprint()}, self.teachers)
 
     def real(self, labels: Labels | None) -> CrystalDataModule:
         """Real training crystals under one kind of labels."""

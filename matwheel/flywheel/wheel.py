@@ -236,7 +236,7 @@ class Wheel:
             f"statistics{turn.suffix}" if turn is not None else "statistics-real",
             lambda folder, seed: asdict(set_statistics(crystals, labels[np.isfinite(labels)], training)),
             {},
-            {"data": self.scenario.known_key, "crystals": key},
+            {"data": self.scenario.known_key, "training": training.fingerprint(), "crystals": key},
             alone=True,
         )
         number = turn.number if turn is not None else 0

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from matwheel.data.compositions import Composition, reduced_compositions
 from matwheel.data.crystal import BoolArray, Crystal, CrystalTable, FloatArray, IntArray
-from matwheel.metrics.pool import Outcome, Pool
+from matwheel.metrics.pool import Outcome, Pool, attempt
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -91,13 +94,14 @@ def find_groups(
     Args:
         table: n crystals with sane cells, see `structure_validity`.
         tolerances: When two are the same.
-        pool: Processes and time-out; a formula with k crystals may take k times the time-out.
+        pool: Processes and time-out; a formula with k crystals may take k times the time-out. None to compare here,
+            for as long as it takes.
         label: Title of the progress bar.
     """
     buckets = [rows for rows in _by_formula(table).values() if len(rows) > 1]
     crystals = [[table[row] for row in rows] for rows in buckets]
     function = partial(_group, tolerances or MatchTolerances())
-    outcomes = (pool or Pool()).map(function, crystals, label, sizes=[len(rows) for rows in buckets])
+    outcomes = _map(pool, function, crystals, label, [len(rows) for rows in buckets])
     first = np.arange(len(table))
     failures = [""] * len(table)
     for rows, outcome in zip(buckets, outcomes, strict=True):
@@ -122,17 +126,15 @@ def find_matches(
         table: n crystals with sane cells, see `structure_validity`.
         reference: The crystals they may be copies of.
         tolerances: When two are the same.
-        pool: Processes and time-out; a crystal with k references of its formula may take k times the time-out.
+        pool: Processes and time-out; a crystal with k references of its formula may take k times the time-out. None to
+            compare here, for as long as it takes.
         label: Title of the progress bar.
     """
     known = _by_formula(reference)
     pairs = [(row, known[formula]) for formula, rows in _by_formula(table).items() if formula in known for row in rows]
-    outcomes: list[Outcome[tuple[int, float]]] = (pool or Pool()).map(
-        _BestMatch(tolerances or MatchTolerances(), reference),
-        [(table[row], others) for row, others in pairs],
-        label,
-        sizes=[len(others) for _, others in pairs],
-    )
+    best = _BestMatch(tolerances or MatchTolerances(), reference)
+    crystals = [(table[row], others) for row, others in pairs]
+    outcomes = _map(pool, best, crystals, label, [len(others) for _, others in pairs])
     matched, rms = np.full(len(table), -1), np.full(len(table), np.nan)
     failures = [""] * len(table)
     for (row, _), outcome in zip(pairs, outcomes, strict=True):
@@ -140,6 +142,14 @@ def find_matches(
         if outcome.value is not None:
             matched[row], rms[row] = outcome.value
     return Matches(matched, rms, tuple(failures))
+
+
+def _map(
+    pool: Pool | None, function: Callable[[T], R], items: Sequence[T], label: str, sizes: Sequence[int]
+) -> list[Outcome[R]]:
+    if pool is None:
+        return [attempt(function, item) for item in items]
+    return pool.map(function, items, label, sizes)
 
 
 def _by_formula(table: CrystalTable) -> dict[Composition, list[int]]:

@@ -56,6 +56,15 @@ def of_the_machine(failure: str) -> bool:
     return failure in (TIME_OUT, CRASH) or failure.startswith(_MACHINE)
 
 
+def attempt(function: Callable[[T], R], item: T) -> Outcome[R]:
+    """Apply a function to an item, here and for as long as it takes."""
+    try:
+        return Outcome(function(item))
+    except Exception as error:  # any failure on one structure is a result of the evaluation, not its end
+        whose = _MACHINE if isinstance(error, MemoryError | OSError | ImportError) else ""
+        return Outcome(None, f"{whose}{type(error).__name__}: {error}"[:_MAX_MESSAGE])
+
+
 @dataclass(frozen=True)
 class Pool:
     """How slow work is done.
@@ -200,9 +209,4 @@ def _work(function: Callable[[Any], Any], pipe: Connection) -> None:
             item = pipe.recv()
         except EOFError:
             return
-        try:
-            outcome = Outcome(function(item))
-        except Exception as error:  # any failure on one structure is a result of the evaluation, not its end
-            whose = _MACHINE if isinstance(error, MemoryError | OSError | ImportError) else ""
-            outcome = Outcome(None, f"{whose}{type(error).__name__}: {error}"[:_MAX_MESSAGE])
-        pipe.send(outcome)
+        pipe.send(attempt(function, item))

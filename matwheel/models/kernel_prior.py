@@ -70,7 +70,8 @@ class KernelPrior(LatentPrior):
     def take_latents(self) -> None:
         """Take over the latents of the training crystals of the trainer's data."""
         latents = self.latents.training_latents()
-        self.density.fit(latents.latents, self.vae.condition_embedding.encode(latents.conditions.to(self.device)))
+        conditions = latents.conditions.to(self.device)
+        self.density.fit(latents.latents, self.vae.condition_embedding.encode(conditions, requested=False))
 
     def make_room(self, state: Mapping[str, Any]) -> None:
         """Before weights are loaded, take the sizes of what they hold of the training crystals."""

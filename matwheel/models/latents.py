@@ -118,8 +118,8 @@ class LatentDataModule(L.LightningDataModule):
     def _loader(self, latents: LatentBatch, shuffle: bool = False) -> DataLoader[LatentBatch]:
         assert self.trainer is not None
         dataset = _Latents(latents)
-        sampler, batch_size = Shares.of(self.trainer, dataset, self.batch_size, shuffle)
-        return DataLoader(dataset, batch_size=batch_size, sampler=sampler, collate_fn=_identity)
+        shares = Shares.of(self.trainer, dataset, self.batch_size, shuffle)
+        return DataLoader(dataset, batch_size=None, sampler=shares, collate_fn=_identity)
 
 
 def latent_features(encoder: LatentEncoder, batches: Iterable[Batch]) -> FloatArray:
@@ -144,10 +144,7 @@ class _Latents(Dataset[LatentBatch]):
     def __len__(self) -> int:
         return len(self.latents.position)
 
-    def __getitem__(self, position: int) -> LatentBatch:
-        return self.__getitems__([position])
-
-    def __getitems__(self, positions: list[int]) -> LatentBatch:
+    def __getitem__(self, positions: list[int]) -> LatentBatch:
         return LatentBatch(*(column[positions] for column in self.latents))
 
 

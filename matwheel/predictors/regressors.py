@@ -92,24 +92,23 @@ class GaussianProcess(Regressor):
     """Gaussian process with a Matern kernel of smoothness 3/2 and noise, all found by marginal likelihood.
 
     The variance of the noise of a sample is divided by its weight (Rasmussen and Williams, Gaussian Processes for
-    Machine Learning, 2006, chapters 2 and 5). Far from all samples it predicts the mean.
+    Machine Learning, 2006, chapters 2 and 5). A sample that is given several times counts once: copies that agree to
+    the last digit would say that there is no noise. Far from all samples it predicts the mean.
     """
 
     def fit(self, samples: Samples, error: Callable[[Regression], float], seed: int) -> Regression:
         """See `Regressor`."""
         scaler = _scaler().fit(samples.features)
-        scaled = scaler.transform(samples.features)
+        scaled, target, weight = _distinct(samples._replace(features=scaler.transform(samples.features)))
         # Two standardised samples are about sqrt(2 f) apart.
         apart = float(np.sqrt(scaled.shape[1]))
         shape = ConstantKernel(1.0, (1e-2, 1e2)) * Matern(apart, (0.1 * apart, 100 * apart), nu=1.5)
         with _one_thread(), warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # a value at its bound is an answer
-            found = GaussianProcessRegressor(shape + WhiteKernel(0.1, (1e-4, 10)), alpha=1e-8).fit(
-                scaled, samples.target
-            )
+            found = GaussianProcessRegressor(shape + WhiteKernel(0.1, (1e-4, 10)), alpha=1e-8).fit(scaled, target)
             kernel, noise = found.kernel_.k1, found.kernel_.k2.noise_level
-            process = GaussianProcessRegressor(kernel, alpha=noise / samples.weight, optimizer=None)
-            process.fit(scaled, samples.target)
+            process = GaussianProcessRegressor(kernel, alpha=noise / weight, optimizer=None)
+            process.fit(scaled, target)
         return Regression(make_pipeline(scaler, process))
 
 
@@ -139,6 +138,12 @@ class SupportVectors(Regressor):
             return Regression(make_pipeline(scaler, machine))
 
         return min((regression(penalty, margin) for penalty in self.penalties for margin in self.margins), key=error)
+
+
+def _distinct(samples: Samples) -> Samples:
+    """Each sample once, in the order in which they are first given."""
+    _, first = np.unique(np.column_stack(samples), axis=0, return_index=True)
+    return Samples(*(column[np.sort(first)] for column in samples))
 
 
 def _imputer() -> Any:

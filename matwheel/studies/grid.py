@@ -33,8 +33,9 @@ class Settings:
     options: tuple[tuple[str, Option], ...] = ()
 
     def __add__(self, other: Settings) -> Settings:
-        """These and then others; the same config is not given twice."""
-        return Settings(tuple(dict.fromkeys((*self.configs, *other.configs))), (*self.options, *other.options))
+        """These and then others; of a config that both have only the later mention counts."""
+        earlier = (path for path in self.configs if path not in other.configs)
+        return Settings((*earlier, *other.configs), (*self.options, *other.options))
 
 
 Grid = Mapping[str, Mapping[str, Settings]]

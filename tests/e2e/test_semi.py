@@ -1,5 +1,6 @@
 """The semi-supervised scenario: labels, arms, and that hidden labels stay hidden."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +187,25 @@ def test_a_rerun_skips_everything_and_another_labeller_redoes_what_it_labels(fin
         "predictor-S-by-trees",
         *(f"predictor-{name}" for name in synthetic),
     }
+
+
+def test_crystals_to_label_in_another_order_are_labelled_again(table: Path, tmp_path: Path) -> None:
+    """Labels are given by position: those of the same crystals listed in another order are not theirs."""
+    data = _rows(table)
+    assert data.split_rows is not None
+    labelled, hidden = data.split_rows.labelled, np.setdiff1d(data.split_rows.train, data.split_rows.labelled)
+    records = []
+    for others in (hidden, hidden[::-1]):
+        parts = {"train": [*labelled, *others], "val": data.val_rows, "test": data.test_rows, "labelled": labelled}
+        content = {name: [int(row) for row in rows] for name, rows in parts.items()}
+        (tmp_path / "split.json").write_text(json.dumps(content))
+        listed = toy_data(table, 0.5)
+        listed.split = FileSplit(tmp_path / "split.json")
+        spin(tmp_path / "run", table, data=listed, arms=("S", "S+P"), baselines=())
+        records.append(attempts(tmp_path / "run"))
+    assert changed(*records) == {"pseudo-labels", "predictor-S+P"}
+    labels = pd.read_parquet(tmp_path / "run" / "stages" / "pseudo-labels" / "labels.parquet")
+    assert labels["id"].tolist() == data.table.ids[[*labelled, *hidden[::-1]]].tolist()
 
 
 def test_crystals_that_nobody_labelled_are_learned_from(table: Path, tmp_path: Path) -> None:

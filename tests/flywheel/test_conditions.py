@@ -11,6 +11,7 @@ from matwheel.flywheel.conditions import (
     TailWeighted,
     UniformTarget,
     WhereTeachersDisagree,
+    _smoothed,
 )
 
 SAMPLERS = [
@@ -123,3 +124,11 @@ def test_missing_values_are_ignored_and_none_left_is_an_error() -> None:
 def test_zero_bandwidth_repeats_training_rows() -> None:
     drawn = KernelDensity(bandwidth=0.0).draw(HEAVY_TAIL, 30, seed=0)
     assert np.isclose(drawn[:, 0, None], HEAVY_TAIL[:, 0]).any(1).all()
+
+
+def test_disagreement_is_smoothed_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that tens of thousands of crystals, which all are compared with all, fit into memory."""
+    at, values, wanted = np.random.default_rng(0).random((3, 100))
+    whole = _smoothed(at, values, wanted, 0.1)
+    monkeypatch.setattr("matwheel.flywheel.conditions._BLOCK", 700)
+    np.testing.assert_allclose(_smoothed(at, values, wanted, 0.1), whole, rtol=1e-12)

@@ -5,6 +5,7 @@ import pytest
 
 from matwheel.data.crystal import Crystal, CrystalTable
 from matwheel.flywheel.filters import BasicFilter, FilterResult, FilterStep, NoCrystalLeftError
+from tests.metrics.crystals import caesium_chloride, doubled
 
 ROCK_SALT = np.array([[0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
 
@@ -43,7 +44,7 @@ def test_each_step_removes_what_it_should_and_counts_it() -> None:
         _rock_salt(a=4.2, numbers=(12, 8)),  # in the training set
         _rock_salt(a=6.3, numbers=(19, 17)),
     )
-    training = _table(_rock_salt(a=4.25, numbers=(12, 8)), _rock_salt(a=6.9, numbers=(11, 17)))
+    training = _table(_rock_salt(a=4.25, numbers=(12, 8)), caesium_chloride(11, 17))
     result = BasicFilter().apply(samples, training)
     assert _rows(result) == [0, 7]
     assert _steps(result) == {
@@ -53,6 +54,13 @@ def test_each_step_removes_what_it_should_and_counts_it() -> None:
         "unique": (4, 3),
         "novel": (3, 2),
     }
+
+
+def test_copies_in_another_cell_or_of_another_volume_are_found() -> None:
+    copy = doubled(_rock_salt())
+    assert _steps(BasicFilter().apply(_table(copy, _rock_salt(a=6.6)), NOTHING))["unique"] == (2, 1)
+    result = BasicFilter().apply(_table(copy, _rock_salt(numbers=(19, 17))), _table(_rock_salt(a=6.3)))
+    assert _rows(result) == [1]
 
 
 def test_steps_are_options() -> None:

@@ -80,8 +80,8 @@ def test_relaxed_crystals_replace_the_samples_and_are_checked_again(tmp_path: Pa
 
 
 def test_two_samples_that_relax_to_one_crystal_are_one() -> None:
-    # Beyond the tolerance of volumes before, not after.
-    samples = _samples(rock_salt(37, 17, 4.6), rock_salt(37, 17, 5.4))
+    salt = rock_salt(37, 17, 5.0)
+    samples = _samples(salt, replace(salt, lattice=salt.lattice * [1.45, 1, 1]))
     result = _verifier(energy_quantile=None, relaxation=RelaxationSettings(200, 0.01)).apply(samples, REAL)
     steps = {step.name: step.after for step in result.steps}
     assert (steps["unique"], steps["relaxation"], steps["unique after relaxation"]) == (2, 2, 1)

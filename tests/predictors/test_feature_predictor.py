@@ -66,6 +66,17 @@ def test_constant_missing_and_infinite_features_do_no_harm(regressor: Regressor)
     assert _mae(_predictor(regressor, 7), tuple(map(spoilt, parts))) < 0.7 * _mae(Median(), parts)  # type: ignore[arg-type]
 
 
+def test_repeats_do_not_tell_a_gaussian_process_that_there_is_no_noise() -> None:
+    rng = np.random.default_rng(0)
+    features = rng.random((80, 3))
+    once = labelled(features, 5 * features[:, 1] + rng.normal(size=80))
+    rows = np.arange(80).repeat(2)
+    twice = Labelled(once.table.take(rows), once.target[rows], once.weight[rows])
+    elsewhere = labelled(rng.random((50, 3)), np.zeros(50))
+    fits = (_predictor(GaussianProcess()).fit(part, elsewhere, HERE)(elsewhere.table) for part in (once, twice))
+    np.testing.assert_allclose(*fits, rtol=1e-6)
+
+
 @KINDS
 def test_crystals_without_weight_are_not_learnt_from(regressor: Regressor) -> None:
     training, validation, test = _parts(n=150)

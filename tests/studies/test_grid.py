@@ -52,6 +52,9 @@ def test_configs_and_options_are_in_the_order_of_the_file() -> None:
         "split": {"1": Settings(options=(("data.split.index", 1), ("data.conditions", ["a", "b"]), ("x", None)))},
     }
     full, semi = expand(base, grid)
+    wide, plain = expand(base + Settings((Path("wide.yaml"),)), {"x": {"wide": Settings(), "plain": CONFIG}})
+    assert wide.arguments()[:4] == ["-c", "full.yaml", "-c", "wide.yaml"]
+    assert plain.arguments()[:4] == ["-c", "wide.yaml", "-c", "full.yaml"], "later configs win"
     assert semi.name == "scenario=semi,split=1"
     assert full.arguments()[:4] == ["-c", "full.yaml", "--trainer.max_epochs", "40"]
     assert semi.arguments() == [
