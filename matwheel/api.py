@@ -119,7 +119,13 @@ def evaluate(
         ValueError: If a file cannot be read, or holds no crystal.
     """
     pool = pool if pool is not None else Pool()
-    known = load(reference) if is_path(reference) and isinstance(reference, str) else read_structures(reference)
+    if is_path(reference) and isinstance(reference, str):
+        known = load(reference, keep_repeated_ids=True)
+    else:
+        known = read_structures(reference)
     generated = read_structures(structures, parse_any_structure)
+    for read in (generated, known):
+        if read.report.bad:
+            log.warning("%s", read.report.summary())
     fingerprints = Fingerprints.cached(known.table, pool)
     return evaluate_crystals(generated, known.table, fingerprints, settings, pool)

@@ -127,7 +127,9 @@ def _run(options: Namespace) -> None:
     generated = read_generated(options.generated, options.data_dir)
     if generated.report.bad:
         log.warning("%s\n  rows that cannot be read count as failures", generated.report.summary())
-    reference = load(options.reference, options.data_dir)
+    reference = load(options.reference, options.data_dir, keep_repeated_ids=True)
+    if reference.report.bad:
+        log.warning("%s\n  they are missing where crystals are compared", reference.report.summary())
     judges = _judges(options, generated)
     cutoffs, tolerances = CoverageCutoffs(**vars(options.cutoffs)), MatchTolerances(**vars(options.tolerances))
     symmetry, pool = SpaceGroup(**vars(options.symmetry)), Pool(**vars(options.pool))
@@ -146,6 +148,7 @@ def _run(options: Namespace) -> None:
         "reference": {
             "source": options.reference,
             "rows": len(reference),
+            "skipped": len(reference.report.bad),
             "fingerprint": reference.table.fingerprint(),
         },
         "settings": {

@@ -136,6 +136,19 @@ def test_every_row_counts(files: dict[str, Path], capsys: pytest.CaptureFixture[
     assert "failures in fingerprint: 1 x no sane cell" in printed
 
 
+def test_rows_of_the_reference_that_cannot_be_read_are_named_and_no_other_is_left_out(
+    files: dict[str, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    reference = _write(files["folder"] / "twice.extxyz", [rock_salt(3, 9, 4.0, id="a"), rock_salt(id="a")])
+    with reference.open("a") as file:
+        file.write('1\nLattice="1 0 0 0 1 0 0 0 oops" Properties=species:S:1:pos:R:3\nH 0 0 0\n')
+    with caplog.at_level("WARNING"):
+        table, record = _evaluate({**files, "reference": reference})
+    assert "they are missing where crystals are compared" in caplog.text
+    assert (record["reference"]["rows"], record["reference"]["skipped"]) == (2, 1)
+    assert table["matched_reference"].fillna("").tolist()[:4] == ["a#2"] * 4
+
+
 def test_a_set_against_itself_is_covered(files: dict[str, Path]) -> None:
     _, record = _evaluate(files, "--cutoffs.structure", "1e-9", generated=files["reference"])
     figures = {figure["name"]: figure["value"] for figure in record["figures"]}

@@ -152,6 +152,8 @@ class CrystalDataModule(L.LightningDataModule):
             self.split_rows, self.report = divide(loaded, required, self.split, fraction, unlabelled)
         if len(self.report):
             log.warning("%s", self.report.summary())
+        if stage == "fit" and not len(self.val_rows):
+            self._refuse_choices()
         self._real = self._cached_graphs(self.table)
         self.use_training()
 
@@ -269,6 +271,16 @@ class CrystalDataModule(L.LightningDataModule):
     def ordered_dataloader(self, rows: IntArray | None = None) -> DataLoader[Batch]:
         """Batches of rows in their order, the same in every process; the current training set by default."""
         return self._loader(self.train_rows if rows is None else rows)
+
+    def _refuse_choices(self) -> None:
+        """Raises a ValueError where a callback chooses by validation crystals, of which there are none."""
+        for callback in self.trainer.callbacks if self.trainer is not None else ():  # type: ignore[attr-defined]
+            monitored = str(getattr(callback, "monitor", None))
+            if monitored.startswith("val/"):
+                raise ValueError(
+                    f"{type(callback).__name__} goes by {monitored}, and the split has no validation rows: give it "
+                    "some, or take a config without this callback"
+                )
 
     def _refuse_evaluation_rows(self, rows: IntArray, what: str) -> None:
         forbidden = np.intersect1d(rows, np.concatenate([self.val_rows, self.test_rows]))

@@ -110,7 +110,7 @@ class RandomSplit(Split):
         wanted = sum(fraction > 0 for fraction in fractions)
         if n < wanted:
             raise ValueError(f"{loaded.name} has {n} usable rows; this split needs at least {wanted}: give more rows")
-        order = np.random.default_rng(self.seed).permutation(n)
+        order = _random(self.seed).permutation(n)
         n_val, n_test = (max(round(fraction * n), 1) if fraction > 0 else 0 for fraction in (self.val, self.test))
         rest = n - n_val - n_test
         n_train = rest if sum(fractions) > 1 - 1e-9 else min(max(round(self.train * n), 1), rest)
@@ -146,7 +146,7 @@ class GroupSplit(Split):
     def split(self, loaded: LoadedTable, labelled_fraction: float = 1.0) -> SplitRows:
         """See `Split.split`."""
         groups = self._groups(loaded.table)
-        order = np.random.default_rng(self.seed).permutation(len(groups))
+        order = _random(self.seed).permutation(len(groups))
         shuffled, sizes = [groups[group] for group in order], np.array([len(groups[group]) for group in order])
         before = np.cumsum(sizes) - sizes  # rows of earlier groups
         test_end = self.test * len(loaded)
@@ -201,7 +201,7 @@ class KFold(Split):
             raise ValueError(
                 f"{loaded.name} has {len(loaded)} usable rows; {self.n_folds} folds need at least {needed}"
             )
-        folds = np.array_split(np.random.default_rng(self.seed).permutation(len(loaded)), self.n_folds)
+        folds = np.array_split(_random(self.seed).permutation(len(loaded)), self.n_folds)
         test = folds.pop(self.fold)
         train, val = _carve(np.concatenate(folds), self.val, self.seed)
         return SplitRows(train, val, test, _labelled(train, labelled_fraction, self.seed))
@@ -238,6 +238,10 @@ class FileSplit(Split):
             content = splits[self.index]
         elif self.index != 0:
             raise ValueError(f"{self.path} holds one split: its index is 0, not {self.index}")
+        for name in content:
+            meant = next((part for part in PARTS if name.lower().startswith(part) and part not in content), None)
+            if meant is not None:
+                raise ValueError(f"{self.path} has '{name}': call it '{meant}'")
         finder = RowFinder(loaded, self.path)
         train, val, test = (finder.rows(content, part, required=part == "train") for part in PARTS)
         labelled = self._labelled_rows(finder, content, train, labelled_fraction)
@@ -313,7 +317,7 @@ def _check_val(fraction: float) -> None:
 
 def _carve(pool: IntArray, fraction: float, seed: int) -> tuple[IntArray, IntArray]:
     """Divide into training and validation by seed."""
-    shuffled = np.random.default_rng(seed).permutation(pool)
+    shuffled = _random(seed).permutation(pool)
     n_val = max(round(fraction * len(pool)), 1) if fraction > 0 else 0
     if n_val >= len(pool):
         raise ValueError(f"{len(pool)} rows outside the test part are too few for training and validation")
@@ -324,5 +328,11 @@ def _labelled(train: IntArray, fraction: float, seed: int) -> IntArray:
     """Seeded subset of the training rows, in their order; subsets of growing fractions contain each other."""
     if not 0 < fraction <= 1:
         raise ValueError(f"labelled_fraction is {fraction}; it must be above 0 and at most 1")
-    chosen = np.random.default_rng([1, seed]).permutation(len(train))[: max(round(fraction * len(train)), 1)]
+    chosen = _random(seed, of_labels=True).permutation(len(train))[: max(round(fraction * len(train)), 1)]
     return train[np.sort(chosen)]
+
+
+def _random(seed: int, of_labels: bool = False) -> np.random.Generator:
+    if seed < 0:
+        raise ValueError(f"the seed of a split must be 0 or more, not {seed}")
+    return np.random.default_rng([1, seed] if of_labels else seed)

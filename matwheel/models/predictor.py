@@ -199,10 +199,15 @@ class PropertyPredictor(L.LightningModule):
 
 
 class _R2(R2Score):
-    """Coefficient of determination; NaN instead of an error where fewer than two crystals leave nothing to explain."""
+    """Coefficient of determination in any unit: the sums of torchmetrics count as 0 below 1e-4.
+
+    NaN where the targets do not vary, as those of a single crystal.
+    """
 
     def compute(self) -> Tensor:
-        return super().compute() if self.total >= 2 else torch.full_like(self.residual, torch.nan)
+        variation = self.sum_squared_error - self.sum_error**2 / self.total
+        varies = variation > 1e-12 * self.sum_squared_error  # else rounding is all there is
+        return torch.where(varies, 1 - self.residual / variation, torch.nan)
 
 
 def _warn_of_known(seen: dict[str, Any], data: CrystalDataModule) -> None:

@@ -122,6 +122,12 @@ def test_impossible_settings_are_refused(wrong):
         wrong()
 
 
+@pytest.mark.parametrize("split", [RandomSplit(seed=-1), GroupSplit(seed=-1), KFold(seed=-1)])
+def test_negative_seeds_are_refused(split):
+    with pytest.raises(ValueError, match="seed of a split must be 0 or more, not -1"):
+        split.split(numbered_table(20))
+
+
 def test_folds_test_each_row_once():
     table = numbered_table(23)
     splits = [KFold(n_folds=4, fold=fold).split(table) for fold in range(4)]
@@ -186,6 +192,7 @@ def test_positions_refer_to_the_source(tmp_path, caplog):
         ({"splits": [{"train": [0]}]}, 1, "no split 1"),
         ({"splits": [7]}, 0, "no split 0"),
         ({"train": []}, 0, "no row of 'train'"),
+        ({"train": [0], "validation": [1]}, 0, "has 'validation': call it 'val'"),
     ],
 )
 def test_unusable_split_files_are_refused(tmp_path, content, index, message):

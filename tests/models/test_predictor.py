@@ -16,7 +16,7 @@ from matwheel.data.module import CrystalDataModule
 from matwheel.data.splits import RandomSplit
 from matwheel.data.targets import TargetTransform
 from matwheel.metrics.errors import prediction_errors
-from matwheel.models.predictor import PropertyPredictor
+from matwheel.models.predictor import _R2, PropertyPredictor
 from matwheel.nn.cgcnn import CGCNN
 
 
@@ -275,6 +275,14 @@ def test_an_untrained_predictor_is_refused(data, tmp_path):
             run(make_predictor(), data)
 
 
+def test_a_choice_by_validation_needs_validation(table_path, tmp_path):
+    data = CrystalDataModule(str(table_path), target="y", split=RandomSplit(0.8, 0.0, 0.2), cache_dir=tmp_path)
+    trainer = make_trainer(tmp_path, epochs=1, callbacks=[EarlyStopping("val/mae")])
+    with pytest.raises(ValueError, match="EarlyStopping goes by val/mae, and the split has no validation rows"):
+        trainer.fit(make_predictor(), data)
+    make_trainer(tmp_path, epochs=1, enable_checkpointing=False).fit(make_predictor(), data)
+
+
 def test_one_crystal_to_test_gives_no_r2(table_path, tmp_path):
     data = CrystalDataModule(str(table_path), target="y", split=RandomSplit(0.7, 0.26, 0.04), cache_dir=tmp_path)
     trainer = make_trainer(tmp_path, epochs=1, enable_checkpointing=False)
@@ -284,6 +292,20 @@ def test_one_crystal_to_test_gives_no_r2(table_path, tmp_path):
     assert len(data.test_rows) == 1
     assert np.isnan(tested["test/r2"])
     assert np.isfinite(tested["test/mae"])
+
+
+@pytest.mark.parametrize("unit", [1e-24, 1e-7, 1.0, 1e20])
+def test_r2_does_not_depend_on_the_unit(unit):
+    rng = np.random.default_rng(0)
+    target = rng.random(30)
+    predicted = target + rng.random(30)
+    r2 = _R2()
+    for part in (slice(0, 7), slice(7, 30)):
+        r2.update(torch.from_numpy(predicted[part] * unit), torch.from_numpy(target[part] * unit))
+    assert float(r2.compute()) == pytest.approx(prediction_errors(target, predicted).r2)
+    same = _R2()
+    same.update(torch.from_numpy(predicted), torch.full((30,), 0.1 * unit, dtype=torch.float64))
+    assert np.isnan(float(same.compute()))
 
 
 def test_unknown_loss_is_refused():
