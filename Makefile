@@ -41,12 +41,12 @@ dist: setup  ## Build an sdist and a wheel, with data and configs inside, in dis
 	$(BIN)/python -m build
 
 lowest: setup  ## Run the tests with the lowest versions that pyproject.toml allows
-	$(BIN)/uv venv --quiet --clear .venv-lowest
+	$(BIN)/uv venv --quiet --clear --seed .venv-lowest
 	$(BIN)/uv pip install --quiet --python .venv-lowest --resolution lowest-direct --editable ".[dev]"
 	OMP_NUM_THREADS=1 .venv-lowest/bin/python -m pytest -n 2
 
 newest: setup  ## Run the tests with the newest versions that pyproject.toml allows
-	$(BIN)/uv venv --quiet --clear .venv-newest
+	$(BIN)/uv venv --quiet --clear --seed .venv-newest
 	$(BIN)/uv pip install --quiet --python .venv-newest --upgrade --editable ".[dev]"
 	OMP_NUM_THREADS=1 .venv-newest/bin/python -m pytest -n 2
 

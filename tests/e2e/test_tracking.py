@@ -37,6 +37,7 @@ def _without_an_account(folder: Path) -> Iterator[None]:
         patch.setenv("WANDB_SILENT", "true")
         for place in ("CONFIG", "DATA", "CACHE"):
             patch.setenv(f"WANDB_{place}_DIR", str(folder / "wandb-files"))
+        wandb.teardown()  # it reads the environment once per process: tests before these may have set it
         yield
 
 
