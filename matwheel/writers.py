@@ -13,12 +13,13 @@ import numpy as np
 import pandas as pd
 from lightning.pytorch.callbacks import BasePredictionWriter
 
+from matwheel.checkpoint_file import read_checkpoint
 from matwheel.data.conditions import ConditionDataModule
 from matwheel.data.crystal import CrystalTable, FloatArray
 from matwheel.data.module import CrystalDataModule
 from matwheel.files import PREDICTIONS, replaced_when_complete
 from matwheel.metrics.validity import composition_validity, structure_validity
-from matwheel.models.predictor import Predictions
+from matwheel.models.predictor import TARGET, Predictions
 from matwheel.sample_parts import SampleParts
 
 log = logging.getLogger(__name__)
@@ -33,6 +34,8 @@ CIF_FOLDER = "cif"
 class PredictionWriter(BasePredictionWriter):
     """Writes a table of predictions: id, prediction and, where known, target, in the user's units.
 
+    The target is what the model was trained for, whatever else the table holds.
+
     Args:
         folder: Where to write; the run's log folder by default.
 
@@ -44,12 +47,22 @@ class PredictionWriter(BasePredictionWriter):
         super().__init__("batch")
         self.folder = folder
         self.file = PREDICTIONS
+        self._target: str | None = None
         self._frames: list[pd.DataFrame] = []
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Start a new table."""
         super().setup(trainer, pl_module, stage)
         self._frames = []
+
+    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Know what is predicted, which the table of new crystals does not tell."""
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        if not isinstance(data, CrystalDataModule):
+            raise ValueError("predictions are named by the data module: predict with a CrystalDataModule")
+        self._target = data.target
+        if trainer.ckpt_path is not None and data.target_option is None:
+            self._target = read_checkpoint(Path(trainer.ckpt_path)).get(TARGET)
 
     def write_on_batch_end(
         self,
@@ -62,12 +75,11 @@ class PredictionWriter(BasePredictionWriter):
         dataloader_idx: int,
     ) -> None:
         """Keep the predictions of one batch."""
-        data = trainer.datamodule  # type: ignore[attr-defined]
-        if not isinstance(data, CrystalDataModule):
-            raise ValueError("predictions are named by the data module: predict with a CrystalDataModule")
+        data: CrystalDataModule = trainer.datamodule  # type: ignore[attr-defined]
         if not isinstance(prediction, Predictions):
             raise ValueError(f"expected predicted properties, got {type(prediction).__name__}: is this a predictor?")
-        columns = {"row": prediction.row, "prediction": prediction.value, "target": batch.target}
+        target = data.values(self._target, prediction.row)
+        columns = {"row": prediction.row, "prediction": prediction.value, "target": target}
         values = {name: value.detach().cpu().numpy() for name, value in columns.items()}
         self._frames.append(pd.DataFrame({"id": data.ids(prediction.row), **values}))
 

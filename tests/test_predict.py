@@ -70,6 +70,22 @@ def test_predictions_are_those_of_fit_predict(
     pd.testing.assert_frame_equal(ours, theirs, rtol=1e-5)
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_the_target_beside_predictions_is_what_the_model_predicts(
+    known: bool, tmp_path: Path, checkpoints: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    columns = {"cif": [cif(CAESIUM_CHLORIDE), cif(ROCK_SALT)], "year": [1998, 2004]}
+    pd.DataFrame(columns | ({"poly_total": [7.25, 5.5]} if known else {})).to_csv("new.csv", index=False)
+    model = ["--ckpt_path", str(checkpoints[0]), *SMALL_NETWORK, "--name", "p", "--trainer.accelerator", "cpu"]
+    data = ["--data.dataset", "new.csv", "--data.cache_dir", "cache"]
+    fit([*_args("predict", CONFIGS / "predictor" / "cgcnn.yaml"), *data, *model, *QUIET])
+    table = pd.read_csv("runs/p/version_0/predictions.csv")
+    assert list(table.columns) == ["id", "prediction", *(["target"] if known else [])]
+    if known:
+        assert table["target"].tolist() == [7.25, 5.5]
+
+
 def test_rows_that_are_only_predicted_may_share_an_id(
     tmp_path: Path, checkpoints: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

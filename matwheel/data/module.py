@@ -238,6 +238,11 @@ class CrystalDataModule(L.LightningDataModule):
         """Names of the crystals of a batch (its `row`)."""
         return [str(name) for name in self._pool_table.ids[rows.cpu().numpy()]]
 
+    def values(self, name: str | None, rows: Tensor) -> Tensor:
+        """[B] float32, a property of the crystals of a batch, user's units; NaN where the table has no such one."""
+        known = self._pool_table.properties.get(name) if name is not None else None
+        return torch.full(rows.shape, torch.nan) if known is None else torch.from_numpy(known)[rows.cpu()].float()
+
     def training_statistics(self) -> TrainingStatistics:
         """Targets, conditions and structures of the current training set."""
         table = self.training_table
