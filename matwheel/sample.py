@@ -12,7 +12,7 @@ from matwheel.data.conditions import ConditionDataModule
 from matwheel.devices import DEVICE_HELP, find_device
 from matwheel.files import check_writable
 from matwheel.models.saved_generator import SavedGenerator
-from matwheel.sample_parts import SampleParts
+from matwheel.sample_parts import PARTS, SampleParts
 from matwheel.writers import CIF_FOLDER, SAMPLES, SAMPLES_EXTXYZ, SAMPLES_TABLE, write_samples
 
 
@@ -39,7 +39,7 @@ def main(args: Sequence[str] | None = None) -> None:
         nargs="+",
         required=True,
         help="Wanted values, taken in turn, in the unit the generator was trained in; with several conditions a list "
-        "each, such as '[10, 2.5]'.",
+        "each, such as '[10, 2.5]'. '.nan' leaves a condition to the generator, if it was trained so.",
     )
     parser.add_argument("--n", type=int, default=64, help="How many crystals.")
     parser.add_argument("--seed", type=int, default=0, help="Crystal i has the seed SEED + i.")
@@ -52,7 +52,7 @@ def main(args: Sequence[str] | None = None) -> None:
         requests = ConditionDataModule(generator.requested(values, options.n), options.n, options.seed)
         check_writable(options.out)
         parts = SampleParts(options.out)
-        if not len(parts) and (options.out / SAMPLES).exists():
+        if not (options.out / PARTS).is_dir() and (options.out / SAMPLES).exists():
             raise ValueError(f"{options.out} holds crystals of something else: give another --out, or delete that one")
         requests.requests = parts.missing(requests.requests, generator.model.weights_hash())
         for chunk in generator.sample_chunks(requests, progress=True):

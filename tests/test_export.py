@@ -101,6 +101,15 @@ def test_sampling_goes_on_where_it_was_interrupted(
     assert "made holds other samples (number 0 with the seed 0 and {'poly_total': 5.0})" in refused()
     monkeypatch.setattr(LatentPrior, "weights_hash", lambda self: "another")
     assert "made holds other samples (of another generator): choose another folder or delete it" in refused()
+    monkeypatch.undo()
+    for part in (tmp_path / "made" / "parts").iterdir():
+        part.write_bytes(b"")
+    assert "0000000-0000001.npz is damaged" in refused()
+    for part in (tmp_path / "made" / "parts").iterdir():
+        part.unlink()
+    call()
+    made_again, at_once = (tmp_path / folder / "samples.parquet" for folder in ("made", "at once"))
+    assert made_again.read_bytes() == at_once.read_bytes()
     shutil.rmtree(tmp_path / "made" / "parts")
     assert "made holds crystals of something else: give another --out" in refused()
 

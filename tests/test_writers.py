@@ -25,6 +25,7 @@ class RockSalts(L.LightningModule):
         super().__init__()
         self.made: list[int] = []
         self.generator = "abc"
+        self.names = ["gap"]
 
     def predict_step(self, batch: SampleRequests, batch_idx: int) -> CrystalTable:
         self.made += batch.index.tolist()
@@ -32,7 +33,7 @@ class RockSalts(L.LightningModule):
         lattice = (4 + batch.seed / 100)[:, None, None] * torch.eye(3)
         cells = Cells(lattice, torch.full((n,), 2), torch.zeros(n, 100), torch.ones(n, 3), batch.seed)
         atoms = Atoms(torch.tensor([[0.0, 0, 0], [0.5, 0.5, 0.5]]).repeat(n, 1), torch.tensor([55, 17]).repeat(n))
-        return unpack_crystals(atoms, cells, batch.index, ["gap"], batch.conditions, Provenance(self.generator, 1))
+        return unpack_crystals(atoms, cells, batch.index, self.names, batch.conditions, Provenance(self.generator, 1))
 
 
 def _predict(
@@ -41,8 +42,10 @@ def _predict(
     seed: int = 3,
     values: Sequence[list[float]] = ([1.5], [2.5]),
     generator: str = "abc",
+    names: Sequence[str] = ("gap",),
 ) -> list[int]:
     model = RockSalts()
+    model.names = list(names)
     model.generator = generator
     requests = ConditionDataModule(list(values), num_samples, seed, chunk_size=3)
     trainer = L.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, callbacks=[StructureWriter(folder)])
@@ -96,6 +99,34 @@ def test_each_sample_may_leave_other_conditions_open(tmp_path: Path) -> None:
     assert _predict(tmp_path, 3, values=[[math.nan], [2.5], [math.nan]]) == []
     table = pd.read_parquet(tmp_path / "samples.parquet")
     assert table["condition_gap"].isna().tolist() == [True, False, True]
+
+
+def test_the_same_value_of_another_condition_is_another_request(tmp_path: Path) -> None:
+    names = ("gap", "volume")
+    assert _predict(tmp_path, 2, values=[[1.5, math.nan]], names=names) == [0, 1]
+    assert _predict(tmp_path, 2, values=[[1.5, math.nan]], names=names) == []
+    for values in ([math.nan, 1.5], [1.5, 1.5], [math.nan, math.nan]):
+        with pytest.raises(ValueError, match=r"number 0 with the seed 3 and \{'gap': 1.5\}"):
+            _predict(tmp_path, 2, values=[values], names=names)
+
+
+def test_a_sample_that_is_stored_twice_is_written_once(tmp_path: Path) -> None:
+    _predict(tmp_path)
+    complete = (tmp_path / "samples.parquet").read_bytes()
+    parts = tmp_path / "parts"
+    CrystalTable.load(parts / "0000003-0000005.npz").take([0, 1]).save(parts / "0000003-0000004.npz")
+    assert _predict(tmp_path) == []
+    assert (tmp_path / "samples.parquet").read_bytes() == complete
+
+
+def test_a_damaged_chunk_is_made_again_where_it_is_deleted(tmp_path: Path) -> None:
+    _predict(tmp_path)
+    damaged = tmp_path / "parts" / "0000003-0000005.npz"
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    with pytest.raises(ValueError, match=rf"{damaged} is damaged \(.*zip.*\): delete this file and run the same"):
+        _predict(tmp_path)
+    damaged.unlink()
+    assert _predict(tmp_path) == [3, 4, 5]
 
 
 def test_a_predictor_writes_no_structures(tmp_path: Path) -> None:
