@@ -16,6 +16,7 @@ from lightning.pytorch.callbacks import BasePredictionWriter
 from matwheel.checkpoint_file import read_checkpoint
 from matwheel.data.conditions import ConditionDataModule
 from matwheel.data.crystal import CrystalTable, FloatArray
+from matwheel.data.extxyz import RESERVED
 from matwheel.data.module import CrystalDataModule
 from matwheel.files import PREDICTIONS, replaced_when_complete
 from matwheel.metrics.validity import composition_validity, structure_validity
@@ -222,7 +223,7 @@ def write_extxyz(
             cell=crystal.lattice,
             scaled_positions=crystal.frac_coords,
             pbc=True,
-            info={str(name): value for name, value in info.items()},
+            info={f"{name} " if name in RESERVED else str(name): value for name, value in info.items()},
         )
         for crystal, info in zip(samples, table.to_dict("records"), strict=True)
     ]

@@ -9,10 +9,13 @@ import pandas as pd
 import pytest
 import torch
 from ase.io import read
+from ase.io.extxyz import per_atom_properties, per_config_properties
 from pymatgen.core import Structure
 
 from matwheel.data.conditions import ConditionDataModule, SampleRequests
 from matwheel.data.crystal import CrystalTable
+from matwheel.data.extxyz import RESERVED
+from matwheel.data.tables import read_table
 from matwheel.diffusion.samplers import Atoms, Cells
 from matwheel.models.unpack import Provenance, unpack_crystals
 from matwheel.writers import SAMPLES, StructureWriter, describe_samples, write_extxyz
@@ -148,3 +151,8 @@ def test_a_label_has_its_value_whatever_its_name(tmp_path: Path) -> None:
     for name in ("volume", "formula", "seed", "gap"):
         write_extxyz(tmp_path / "labelled.extxyz", samples, described, {name: values})
         assert [atoms.info[name] for atoms in read(tmp_path / "labelled.extxyz", ":")] == values.tolist()
+    for name in (*RESERVED, *per_config_properties, *per_atom_properties, "uid", "numbers", "band gap"):
+        write_extxyz(tmp_path / "labelled.extxyz", samples, described, {name: values})
+        assert len(read(tmp_path / "labelled.extxyz", ":")) == len(samples)
+        labelled = read_table(tmp_path / "labelled.extxyz")
+        assert labelled.table.properties[name].tolist() == values.tolist()

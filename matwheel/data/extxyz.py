@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from ase import Atoms
 
 
+RESERVED = frozenset({"Lattice", "Properties", "pbc", "stress", "virial"})
+"""Keys under which ASE takes no number: one of such a name is written with a space after it, which is left out here."""
+_MATRICES = ("stress", "virial")
 _KEY_AND_VALUE = re.compile(r"""([^\s="']+)\s*=\s*("[^"]*"|'[^']*'|\S+)""")
 
 
@@ -100,12 +103,35 @@ def _read_frame(frame: str) -> tuple[Crystal, dict[str, object]]:
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         try:
-            atoms = next(read_xyz(StringIO(frame), index=slice(0, 1)))
+            atoms = next(read_xyz(StringIO(frame), index=slice(0, 1), properties_parser=_properties))
             crystal = crystal_from_atoms(atoms)
             results = atoms.calc.results if atoms.calc is not None else {}
         except BadStructureError:
             raise
         except Exception as error:  # the reader fails in many ways on malformed text: each means unreadable
             raise BadStructureError(Reason.UNREADABLE, f"not a readable frame: {error!r}") from error
-    scalars = {key: value for key, value in {**results, **atoms.info}.items() if np.ndim(value) == 0}
+    # ASE makes an array even of a single number where it knows a vector, as for the dipole.
+    scalars = {
+        key.strip(): value.item() if isinstance(value, np.ndarray) else value
+        for key, value in {**results, **atoms.info}.items()
+        if np.ndim(value) == 0
+    }
     return crystal, scalars
+
+
+def _properties(line: str) -> dict[str, object]:
+    """What a comment line says, also where it has a number under a name that is a matrix for ASE."""
+    from ase.io.extxyz import key_val_str_to_dict
+
+    try:
+        properties: dict[str, object] = key_val_str_to_dict(line)
+    except ValueError:
+        properties = key_val_str_to_dict(_KEY_AND_VALUE.sub(_with_space, line))
+    return properties
+
+
+def _with_space(found: re.Match[str]) -> str:
+    """A key and its value, the key as `RESERVED` says where ASE would refuse the single value."""
+    key, value = found.groups()
+    is_refused = key in _MATRICES and value[0] not in "[{" and len(value.split()) == 1
+    return f'"{key} "={value}' if is_refused else found[0]

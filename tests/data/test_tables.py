@@ -148,6 +148,18 @@ def test_ids_of_extxyz_are_taken_as_they_are_written(tmp_path):
     assert read_table(path).table.ids.tolist() == ids
 
 
+@pytest.mark.parametrize("name", ["dipole", "dielectric_tensor", "polarization", "stress", "virial"])
+@pytest.mark.parametrize("value", ["1.5", '"1.5"'])
+def test_a_number_in_extxyz_may_be_called_as_what_is_none_in_ase(tmp_path, name, value):
+    cell = "4.1 0 0 0 4.1 0 0 0 4.1"
+    comment = f'Lattice="{cell}" {name}={value} note="the stress=2 was wrong" Properties=species:S:1:pos:R:3'
+    (tmp_path / "table.extxyz").write_text(f"2\n{comment}\nCs 0 0 0\nCl 2.05 2.05 2.05\n")
+    loaded = read_table(tmp_path / "table.extxyz")
+    assert loaded.table.properties[name].tolist() == [1.5]
+    (tmp_path / "table.extxyz").write_text(f'2\nstress="{cell}" {comment.replace(name, "x")}\nCs 0 0 0\nCl 2 2 2\n')
+    assert read_table(tmp_path / "table.extxyz").table.properties["x"].tolist() == [1.5]
+
+
 def test_extxyz_energies_are_properties(tmp_path):
     atoms = atoms_of(CAESIUM_CHLORIDE, "a", 1.0)
     atoms.calc = SinglePointCalculator(atoms, energy=-7.5, forces=np.zeros((2, 3)))
