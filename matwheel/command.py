@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from argparse import ArgumentError
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
 
@@ -26,6 +29,15 @@ def _as_typed(parser: ArgumentParser, message: str) -> str:
     return _MISSING + ", ".join(typed.get(name, name) for name in message.removeprefix(_MISSING).split(", "))
 
 
+def _expanded(value: Any) -> Any:
+    """An option whose paths begin in the home folder where they begin with `~`: shells leave it in `--out=~/x`."""
+    if isinstance(value, list):
+        return [_expanded(item) for item in value]
+    if not isinstance(value, Path):
+        return value
+    return Path(os.path.expanduser(value))  # noqa: PTH111  that of Path fails where `~` begins a mere name
+
+
 @contextmanager
 def command(parser: ArgumentParser, args: Sequence[str] | None) -> Iterator[Namespace]:
     """Read options, then do what they say, with messages on the terminal and errors of the user's as messages.
@@ -43,6 +55,8 @@ def command(parser: ArgumentParser, args: Sequence[str] | None) -> Iterator[Name
             options = parser.parse_args(args)
         except ArgumentError as error:
             raise ArgumentError(None, _as_typed(parser, str(error))) from error
+        for name, value in vars(options).items():
+            options[name] = _expanded(value)
         for name in ("matwheel", "__main__"):  # the second is the command itself under `python -m`
             logging.getLogger(name).setLevel(logging.WARNING if options.quiet else logging.INFO)
         with hidden_progress(options.quiet):

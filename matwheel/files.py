@@ -6,6 +6,7 @@ import difflib
 import errno
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,6 +37,8 @@ NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 NO_ACCESS = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR})
 """Error numbers of missing rights, a file system that is only read and a file in place of a folder."""
 
+_CUT_SHORT = re.compile(r"\d+ requested and \d+ written")
+"""What numpy says of a write that the disk took a part of only; its error has no number."""
 _SIMILAR = 0.8
 """Of two names that differ by a slip; the endings of files alone make many alike."""
 
@@ -85,9 +88,11 @@ def clear_write_errors(path: Path, advice: str = "choose a folder that you may w
     except WriteError:
         raise
     except OSError as error:
-        if error.errno in NO_SPACE or error.errno is None:  # numpy's error of a write cut short has no number
+        is_cut_short = _CUT_SHORT.match(str(error)) is not None
+        if error.errno in NO_SPACE or is_cut_short:
             advice = "free some space and run the same command again; what was finished before is kept"
-        raise WriteError(f"cannot write {path}: {error.strerror or 'the disk took a part only'}; {advice}") from error
+        reason = "the disk took a part only" if is_cut_short else error.strerror or error
+        raise WriteError(f"cannot write {path}: {reason}; {advice}") from error
 
 
 def skipped_beside(predictions: Path) -> Path:

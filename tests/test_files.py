@@ -10,6 +10,7 @@ import torch
 from matwheel.data.graphs import CrystalGraphs
 from matwheel.files import (
     WriteError,
+    clear_write_errors,
     read_json,
     read_parquet,
     remove_temporaries,
@@ -56,6 +57,15 @@ def test_a_full_disk_is_named_and_the_earlier_file_kept(tmp_path: Path, name: st
     assert list(tmp_path.iterdir()) == [path]
     write(path, 200)
     assert path.stat().st_size > 6_000
+
+
+def test_only_a_write_that_was_cut_short_is_called_so(tmp_path: Path) -> None:
+    for said, told in (
+        ("Cannot save file into a non-existent directory: '~'", "Cannot save file .* '~'; choose a folder"),
+        ("4096 requested and 17 written", "the disk took a part only; free some space"),
+    ):
+        with pytest.raises(WriteError, match=rf"cannot write .*x\.csv: {told}"), clear_write_errors(tmp_path / "x.csv"):
+            raise OSError(said)
 
 
 def test_a_full_disk_leaves_no_half_cache(tmp_path: Path) -> None:

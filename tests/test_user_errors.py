@@ -11,7 +11,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from jsonargparse import ArgumentParser
 
+from matwheel.command import command
 from matwheel.data.symbols import atomic_number
 from matwheel.evaluate import main as evaluate
 from matwheel.files import WriteError
@@ -139,6 +141,18 @@ def test_the_command_line_ends_with_a_message(
     printed = capsys.readouterr().err
     assert message in printed
     assert "Traceback" not in printed
+
+
+def test_paths_may_begin_in_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shells put it in place of `~` at the beginning of a word only, not in `--out=~/x`."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    parser = ArgumentParser()
+    parser.add_argument("inputs", type=Path, nargs="+")
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--config", type=Path | None)
+    with command(parser, ["~/a.cif", "b~.cif", "~nobody-of-this-name/c.cif", "--out=~/x/y.csv"]) as options:
+        assert options.inputs == [tmp_path / "a.cif", Path("b~.cif"), Path("~nobody-of-this-name/c.cif")]
+        assert (options.out, options.config) == (tmp_path / "x" / "y.csv", None)
 
 
 @pytest.mark.parametrize("value", ["10,20", "VALUE"])
