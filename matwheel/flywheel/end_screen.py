@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
@@ -42,19 +43,24 @@ def end_screen(wheel: Wheel, log_dir: Path | None) -> str:
         "best predictor": best,
         "log and config": log_dir,
     }
-    commands = {"report": f"python -m matwheel.report {folder} --out {folder / 'report.html'}"}
+    commands = {"report": _command("report", folder, "--out", folder / "report.html")}
     if best is not None:
-        interval = f" --interval {_COVERAGE}" if can_calibrate(len(known.val_rows), _COVERAGE) else ""
-        commands["predict"] = f"python -m matwheel.predict {best} NEW.cif{interval}"
+        interval = ("--interval", _COVERAGE) if can_calibrate(len(known.val_rows), _COVERAGE) else ()
+        commands["predict"] = _command("predict", best, "NEW.cif", *interval)
     prior = folder / STAGES / f"prior{wheel.best.suffix if wheel.turns else ''}" / BEST
     if prior.is_file():
-        commands["sample"] = f"python -m matwheel.sample {prior} --values VALUE --n 64"
+        commands["sample"] = _command("sample", prior, "--values", "VALUE", "--n", 64)
     lines = [
         *_aligned({name: str(path) for name, path in paths.items() if path is not None and path.exists()}),
         "next:",
         *(f"  {line}" for line in _aligned(commands)),
     ]
     return "\n\n".join([*tables, "\n".join(lines)])
+
+
+def _command(name: str, *arguments: object) -> str:
+    """A command that can be pasted into a shell, whatever a run is called."""
+    return shlex.join(["python", "-m", f"matwheel.{name}", *map(str, arguments)])
 
 
 def _best_predictor(folder: Path, results: Sequence[ResultRow], own: str) -> Path | None:

@@ -20,7 +20,8 @@ def test_it_names_what_is_there(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_small_table(Path("small.xyz"), count=24)
-    data = ["--data.dataset", "small.xyz", "--data.target", "poly_total", "--data.cache_dir", "cache", "--name", "run"]
+    name = "my run (a)"
+    data = ["--data.dataset", "small.xyz", "--data.target", "poly_total", "--data.cache_dir", "cache", "--name", name]
     filters = [part for name, value in SMALL_FILTER.items() for part in (f"--trainer.callbacks.{name}", str(value))]
     arms = "[F, G_F]" if not without_crystals else "[F]"
     options = ["--trainer.callbacks.arms", arms, "--trainer.callbacks.baselines", "[dummy]"]
@@ -38,6 +39,6 @@ def test_it_names_what_is_there(
     assert set(commands) == {"report", "predict"}
     assert commands["predict"][3] == paths["best predictor"]
     stage = json.loads(Path(paths["best predictor"]).with_name("stage.json").read_text())
-    lowest = pd.read_csv("runs/run/results.csv")["val_mae"].min()
+    lowest = pd.read_csv(f"runs/{name}/results.csv")["val_mae"].min()
     assert stage["record"]["metrics"]["val_mae"] == pytest.approx(lowest)
-    assert commands["report"][:4] == ["python", "-m", "matwheel.report", "runs/run"]
+    assert commands["report"][:4] == ["python", "-m", "matwheel.report", f"runs/{name}"]
