@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import re
@@ -35,7 +36,20 @@ def _expanded(value: Any) -> Any:
         return [_expanded(item) for item in value]
     if not isinstance(value, Path):
         return value
-    return Path(os.path.expanduser(value))  # noqa: PTH111  that of Path fails where `~` begins a mere name
+    path = Path(os.path.expanduser(value))  # noqa: PTH111  that of Path fails where `~` begins a mere name
+    _check_path(path)
+    return path
+
+
+def _check_path(path: Path) -> None:
+    """Refuse here what no question about a path can be asked of, such as whether it is a folder."""
+    try:
+        path.stat()
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENAMETOOLONG):
+            raise ValueError(
+                f"{str(path)[:100]!r} cannot be a file or folder ({error.strerror}): give another"
+            ) from error
 
 
 @contextmanager

@@ -34,8 +34,8 @@ METRICS = "metrics.json"
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """Error numbers of a full disk, a spent quota and a limit on the size of files."""
 
-NO_ACCESS = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR})
-"""Error numbers of missing rights, a file system that is only read and a file in place of a folder."""
+NO_ACCESS = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG})
+"""Error numbers of missing rights, a file system only read, a file in place of a folder and a name that is too long."""
 
 _CUT_SHORT = re.compile(r"\d+ requested and \d+ written")
 """What numpy says of a write that the disk took a part of only; its error has no number."""

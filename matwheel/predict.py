@@ -100,7 +100,7 @@ def _run(options: Namespace) -> None:
             f"{VALIDATION_PREDICTIONS} is what training leaves beside a model, to calibrate intervals by: name another "
             "file as --out"
         )
-    if skipped.is_file() and not RowReport.is_csv(skipped):
+    if skipped.exists() and not (skipped.is_file() and RowReport.is_csv(skipped)):
         raise ValueError(
             f"{skipped} is no list of skipped rows and would be replaced by one: name another file as --out"
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -262,6 +263,8 @@ def _write_cifs(folder: Path, samples: CrystalTable) -> None:
     from pymatgen.io.cif import CifWriter
 
     folder.mkdir(parents=True, exist_ok=True)
-    for crystal in samples:
-        with replaced_when_complete(folder / f"{crystal.id}.cif", sync=False) as temporary:
-            temporary.write_text(str(CifWriter(crystal.to_structure())))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="No Pauling electronegativity")  # by which formulas are ordered
+        for crystal in samples:
+            with replaced_when_complete(folder / f"{crystal.id}.cif", sync=False) as temporary:
+                temporary.write_text(str(CifWriter(crystal.to_structure())))

@@ -120,6 +120,12 @@ def test_a_request_that_cannot_be_leaves_no_folder(
     with pytest.raises(SystemExit):
         sample_command([str(prior), "--values", "5", "--n", "0", "--out", str(tmp_path / "made")])
     assert "n is how many crystals to make: give a whole number from 1 on, not 0" in capsys.readouterr().err
+    seed = str(2**63 - 1)
+    with pytest.raises(SystemExit):
+        sample_command([str(prior), "--values", "5", "--n", "2", "--seed", seed, "--out", str(tmp_path / "made")])
+    assert (
+        "the seeds 9223372036854775807 to 9223372036854775808 exceed 64 bits: give another" in capsys.readouterr().err
+    )
     assert not (tmp_path / "made").exists()
 
 

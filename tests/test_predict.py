@@ -162,6 +162,8 @@ def test_what_cannot_be_used_is_a_message(
     alone.write_bytes(checkpoints[0].read_bytes())
     (tmp_path / "damaged").mkdir()
     (tmp_path / "folder.csv").mkdir()
+    (tmp_path / "d_skipped.csv").mkdir()
+    (tmp_path / "loop").symlink_to("loop")
     for file in ("F/best.ckpt", "trees/predictor.skops", "labels/labels.parquet"):
         (tmp_path / "stages" / file).parent.mkdir(parents=True)
         (tmp_path / "stages" / file).touch()
@@ -190,7 +192,11 @@ def test_what_cannot_be_used_is_a_message(
         ([exported[0], "none.cif"], "no such table: none.cif"),
         ([exported[0], crystals, "--out", "x.xls"], "name a .csv or a .parquet file as --out"),
         ([exported[0], crystals, "--out", "folder.csv"], "folder.csv is a folder: name a file in it as --out"),
+        ([exported[0], crystals, "--out", "d.csv"], "d_skipped.csv is no list of skipped rows and would be replaced"),
         ([exported[0], crystals, "--out", f"damaged/{WEIGHTS}/x.csv"], "cannot write"),
+        ([exported[0], "loop"], "'loop' cannot be a file or folder (Too many levels of symbolic links)"),
+        (["loop", crystals], "'loop' cannot be a file or folder"),
+        ([exported[0], "x" * 5000], f"{'x' * 100}' cannot be a file or folder (File name too long): give another"),
         ([exported[0], crystals, "--model", other], "these models predict different properties"),
         ([exported[0], crystals, "--device", "cuda:9"], "error: there is no device 'cuda:9' to compute on: give auto"),
     ]:

@@ -50,7 +50,7 @@ def test_a_full_disk_is_a_message_wherever_it_shows(capsys: pytest.CaptureFixtur
     assert "No space left on device: 'metrics.csv'" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR])
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG])
 def test_missing_rights_are_a_message_wherever_they_show(number: int, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit), shown_as_messages():
         raise OSError(number, os.strerror(number), "runs")

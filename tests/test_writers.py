@@ -1,6 +1,8 @@
 import json
 import math
+import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import lightning as L
@@ -18,7 +20,7 @@ from matwheel.data.extxyz import RESERVED
 from matwheel.data.tables import read_table
 from matwheel.diffusion.samplers import Atoms, Cells
 from matwheel.models.unpack import Provenance, unpack_crystals
-from matwheel.writers import SAMPLES, StructureWriter, describe_samples, write_extxyz
+from matwheel.writers import SAMPLES, StructureWriter, describe_samples, write_extxyz, write_samples
 
 
 class RockSalts(L.LightningModule):
@@ -156,3 +158,12 @@ def test_a_label_has_its_value_whatever_its_name(tmp_path: Path) -> None:
         assert len(read(tmp_path / "labelled.extxyz", ":")) == len(samples)
         labelled = read_table(tmp_path / "labelled.extxyz")
         assert labelled.table.properties[name].tolist() == values.tolist()
+
+
+def test_crystals_with_noble_gases_are_written_in_silence(tmp_path: Path) -> None:
+    _predict(tmp_path, 1)
+    samples = CrystalTable.load(tmp_path / SAMPLES)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        write_samples(tmp_path, replace(samples, atomic_numbers=np.array([10, 17])))
+    assert "Ne" in next((tmp_path / "cif").iterdir()).read_text()
