@@ -29,7 +29,7 @@ def shorten_functions(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same for `matwheel.api`."""
     sample = api.sample
     monkeypatch.setattr(api, "sample", lambda generator, values, n, seed: sample(generator, values, min(n, 4), seed))
-    monkeypatch.setattr(api, "load", lambda _: load(FEW))
+    monkeypatch.setattr(api, "load", lambda _, **options: load(FEW, **options))
     monkeypatch.setattr(api, "Pool", partial(Pool, processes=1))
 
 
