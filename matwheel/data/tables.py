@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +18,18 @@ from matwheel.data.cif_folder import (
     names_a_file,
     read_structure_file,
 )
+from matwheel.data.column_names import ARRAY_NAMES, ID_NAMES, STRUCTURE_NAMES, usual_columns
 from matwheel.data.csv_text import csv_columns, with_cgcnn_header
 from matwheel.data.extxyz import read_extxyz
+from matwheel.data.json_text import json_columns, jsonl_columns
 from matwheel.data.records import Records, load_records, with_distinct_ids
-from matwheel.data.rows import LoadedTable, Reason
+from matwheel.data.rows import LoadedTable
 from matwheel.data.structures import looks_like_structure
 from matwheel.data.unpacking import check_unpacked_size, read_text
 from matwheel.files import PREDICTIONS, SKIPPED_ROWS, VALIDATION_PREDICTIONS, similar_file, skipped_beside
 
 log = logging.getLogger(__name__)
 
-STRUCTURE_NAMES = ("structure", "cif", "poscar", "cif_string", "cif_str", "structure_dict", "file", "filename", "path")
-ID_NAMES = ("id", "material_id", "mpid", "mp_id", "mp-id", "jid", "jarvis_id", "task_id", "identifier")
-ARRAY_NAMES = ("lattice", "species", "frac_coords")
 FORMATS = (
     ".csv, .json, .jsonl, .parquet (.csv, .json and .jsonl also with .gz), .extxyz, .xyz, a structure file "
     f"({NAMES}), or a folder"
@@ -93,9 +91,9 @@ def read_records(path: Path, structure_column: str | None = None, id_column: str
     if name.endswith((".csv", ".csv.gz")):
         columns, bad = csv_columns(read_text(path), path)
     elif name.endswith((".json", ".json.gz")):
-        columns, bad, targets = _json_columns(_decode(read_text(path), path), path)
+        columns, bad, targets = json_columns(read_text(path), path, structure_column)
     elif name.endswith((".jsonl", ".jsonl.gz", ".ndjson")):
-        columns, bad = _jsonl_columns(read_text(path))
+        columns, bad = jsonl_columns(read_text(path))
     elif name.endswith(".parquet"):
         columns = _parquet_columns(path)
     else:
@@ -135,8 +133,7 @@ def _structures(columns: _Columns, path: Path, named: str | None) -> tuple[list[
 
 def _find_structure(columns: _Columns, path: Path) -> str:
     """The first column with structures, those with a usual name before others."""
-    by_name = {name.strip().lower(): name for name in reversed(columns)}
-    usual = [by_name[name] for name in STRUCTURE_NAMES if name in by_name]
+    usual = usual_columns(columns, STRUCTURE_NAMES)
     filled = {name: [cell for cell in columns[name] if cell not in (None, "")][:SAMPLE] for name in [*usual, *columns]}
     texts = [name for name, cells in filled.items() if any(looks_like_structure(cell) for cell in cells)]
     files = [name for name, cells in filled.items() if any(has_suffix(cell) for cell in cells)]
@@ -158,69 +155,11 @@ def _find_id(columns: _Columns, path: Path, named: str | None) -> str | None:
         if named not in columns:
             raise ValueError(f"{path} has no column '{named}'; its columns: {', '.join(columns)}")
         return named
-    by_name = {name.strip().lower(): name for name in reversed(columns)}
-    return next((by_name[name] for name in ID_NAMES if name in by_name), None)
+    return next(iter(usual_columns(columns, ID_NAMES)), None)
 
 
 def _text_of(cell: object) -> str:
     return "" if cell is None or cell != cell else str(cell)
-
-
-def _decode(text: str, path: Path) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not JSON: {error}") from error
-
-
-def _json_columns(content: Any, path: Path) -> tuple[_Columns, dict[int, BadStructureError], Sequence[str] | None]:
-    """Records (a list, under the key `records`, or by id) or columns (lists, or pandas' dictionaries by row)."""
-    targets = None
-    if isinstance(content, Mapping) and isinstance(content.get("records"), list):
-        targets = content.get("targets")
-        if targets is not None and not (isinstance(targets, list) and all(isinstance(t, str) for t in targets)):
-            raise ValueError(f"'targets' in {path} must be a list of property names")
-        content = content["records"]
-    if isinstance(content, list):
-        return *_record_columns(content), targets
-    if isinstance(content, Mapping) and len(content) > 1 and all(map(_holds_structure, content.values())):
-        return *_record_columns([{"id": id, **_as_record(record)} for id, record in content.items()]), targets
-    if isinstance(content, Mapping):
-        cells = {name: list(col.values()) if isinstance(col, Mapping) else col for name, col in content.items()}
-        if all(isinstance(column, list) for column in cells.values()) and len({len(c) for c in cells.values()}) == 1:
-            return cells, {}, None
-    raise ValueError(f"{path} must hold a list of records or columns of equal length")
-
-
-def _holds_structure(record: object) -> bool:
-    return isinstance(record, Mapping) and any(map(looks_like_structure, (record, *record.values())))
-
-
-def _as_record(record: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The record, or one of a structure where it is itself a structure and no columns with the parts of one."""
-    is_structure = looks_like_structure(record) and not all(name in record for name in ARRAY_NAMES)
-    return {"structure": record} if is_structure else record
-
-
-def _jsonl_columns(text: str) -> tuple[_Columns, dict[int, BadStructureError]]:
-    records: list[object] = []
-    for line in filter(str.strip, text.split("\n")):
-        try:
-            records.append(json.loads(line))
-        except (ValueError, RecursionError):
-            records.append(None)
-    return _record_columns(records)
-
-
-def _record_columns(records: Sequence[object]) -> tuple[_Columns, dict[int, BadStructureError]]:
-    names = dict.fromkeys(name for record in records if isinstance(record, Mapping) for name in record)
-    rows = [record if isinstance(record, Mapping) else {} for record in records]
-    bad = {
-        row: BadStructureError(Reason.UNREADABLE, "the record is not a JSON object")
-        for row, record in enumerate(records)
-        if not isinstance(record, Mapping)
-    }
-    return {name: [row.get(name) for row in rows] for name in names}, bad
 
 
 def _parquet_columns(path: Path) -> _Columns:

@@ -102,6 +102,50 @@ def test_json_layouts(tmp_path):
     assert_read(read_table(tmp_path / "records.json.gz"))
 
 
+def read_json(tmp_path, content) -> LoadedTable:
+    (tmp_path / "table.json").write_text(content if isinstance(content, str) else json.dumps(content))
+    return read_table(tmp_path / "table.json")
+
+
+def test_columns_of_json_are_aligned_by_their_rows(tmp_path):
+    cells = {id: cif(structure) for id, structure in zip(IDS, STRUCTURES, strict=True)}
+    values = dict(zip(IDS, VALUES, strict=True))
+    assert_read(read_json(tmp_path, {"structure": cells, "y": dict(reversed(values.items()))}))
+    assert_read(read_json(tmp_path, {"my geometry": cells, "y": values}))
+    assert_read(read_json(tmp_path, pd.DataFrame(records()).set_index("material_id").to_json()))
+    kept = pd.DataFrame(records())[["structure", "y"]][1:]
+    assert read_json(tmp_path, kept.to_json()).table.ids.tolist() == ["1", "2"]
+    with pytest.raises(ValueError, match=r"column 'y' of .* have the rows of column 'structure', for example 'd'"):
+        read_json(tmp_path, {"structure": cells, "y": {**values, "d": 1.0}})
+
+
+@pytest.mark.parametrize("structure", [None, "nonsense"])
+def test_a_record_by_id_without_structure_turns_no_other_into_a_column(tmp_path, structure):
+    loaded = read_json(tmp_path, {"a": {"cif": cif(SKEWED), "y": 1.5}, "b": {"cif": structure, "y": 2.5}})
+    assert (loaded.table.ids.tolist(), [bad.id for bad in loaded.report.bad]) == (["a"], ["b"])
+    assert loaded.table.properties["y"].tolist() == [1.5]
+
+
+def test_a_single_record_by_id(tmp_path):
+    assert read_json(tmp_path, {"a": {"cif": cif(SKEWED), "y": 1.5}}).table.properties["y"].tolist() == [1.5]
+    assert read_json(tmp_path, {"a": SKEWED.as_dict()}).table.ids.tolist() == ["a"]
+    with pytest.raises(ValueError, match="crystals cannot be told: call the column of structures 'structure'"):
+        read_json(tmp_path, {"a": {"my geometry": cif(SKEWED), "y": 1.5}})
+    loaded = read_table(tmp_path / "table.json", structure_column="my geometry")
+    assert (loaded.table.ids.tolist(), list(loaded.table.properties)) == (["a"], ["y"])
+
+
+def test_a_list_of_pymatgen_dictionaries(tmp_path):
+    alone = [structure.as_dict() for structure in STRUCTURES]
+    loaded = read_json(tmp_path, alone)
+    assert loaded.table.num_atoms.tolist() == [len(s) for s in STRUCTURES]
+    assert not loaded.table.properties
+    merged = [{**s, "material_id": i, "y": y} for s, i, y in zip(alone, IDS, VALUES, strict=True)]
+    assert_read(read_json(tmp_path, merged))
+    (tmp_path / "lines.jsonl").write_text("\n".join(map(json.dumps, merged)))
+    assert_read(read_table(tmp_path / "lines.jsonl"))
+
+
 def as_arrays(structure) -> dict:
     return {
         "lattice": structure.lattice.matrix.tolist(),

@@ -1,0 +1,15 @@
+"""Usual names of columns, by which structures and ids are found in tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+STRUCTURE_NAMES = ("structure", "cif", "poscar", "cif_string", "cif_str", "structure_dict", "file", "filename", "path")
+ID_NAMES = ("id", "material_id", "mpid", "mp_id", "mp-id", "jid", "jarvis_id", "task_id", "identifier")
+ARRAY_NAMES = ("lattice", "species", "frac_coords")
+
+
+def usual_columns(columns: Iterable[str], names: Iterable[str]) -> list[str]:
+    """The columns called by one of the names, in any case, in the order of the names."""
+    by_name = {column.strip().lower(): column for column in reversed(list(columns))}
+    return [by_name[name] for name in names if name in by_name]
