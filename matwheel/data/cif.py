@@ -37,16 +37,17 @@ _GROUP_TAGS = (
 _OCCUPANCY = "_atom_site_occupancy"
 _LEFT_OUT = (".", "?")  # CIF for "not applicable" and "not known"
 _TOKEN = re.compile(r"""'[^']*'|"[^"]*"|\S+""")
+_BLOCK = re.compile(r"^\s*data_", re.IGNORECASE | re.MULTILINE)
 _SYMBOL = re.compile(r"([A-Z][a-z]?)[\d+-]*")
 
 _Loop = tuple[list[str], list[list[str]]]  # tags, rows
 
 
 def parse_cif(text: str, id: str) -> Crystal:
-    """Read the first structure of a CIF.
+    """Read the structure of a CIF; blocks without sites are ignored.
 
     Raises:
-        BadStructureError: If the text is not a CIF, or its structure is empty or disordered.
+        BadStructureError: If the text is not a CIF, holds several structures, or its structure is empty or disordered.
     """
     if "_atom_site_fract_x" not in text.lower():
         raise BadStructureError(Reason.EMPTY, "the CIF has no sites with fractional coordinates")
@@ -165,6 +166,7 @@ def _parse_any(text: str, id: str) -> Crystal:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
+            _refuse_several(text)
             parser = CifParser.from_str(text, check_cif=False)
             blocks = parser.as_dict()
             _refuse_many_images(blocks)
@@ -183,6 +185,19 @@ def _parse_any(text: str, id: str) -> Crystal:
     if structure.site_properties.get("implicit_hydrogens"):
         raise BadStructureError(Reason.UNREADABLE, "hydrogens are implied by a site label but have no coordinates")
     return ordered_crystal(structure, id)
+
+
+def _refuse_several(text: str) -> None:
+    """Of several structures pymatgen gives those it can read, and of blocks with the same name the last."""
+    from pymatgen.io.cif import CifBlock
+
+    blocks = [block for block in _BLOCK.split(text) if _FRACTIONAL[0] in block.lower()]
+    if len(blocks) < 2:
+        return
+    # The tag may stand in a comment.
+    count = sum(_FRACTIONAL[0] in map(str.lower, CifBlock.from_str(f"data_{block}").data) for block in blocks)
+    if count > 1:
+        raise BadStructureError(Reason.UNREADABLE, f"the CIF holds {count} structures: give one file per crystal")
 
 
 def _replace_left_out(block: dict[str, Any]) -> None:

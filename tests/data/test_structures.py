@@ -76,6 +76,21 @@ def test_cif_without_operations_in_another_space_group_is_expanded():
     assert len(parse_structure(text, "a").atomic_numbers) == 2
 
 
+BROKEN = cif(SKEWED).replace("_cell_length_b", "_cell_length")
+
+
+@pytest.mark.parametrize("first", [cif(SKEWED), cif(ROCK_SALT), str(CifWriter(ROCK_SALT, symprec=0.01)), BROKEN])
+def test_a_cif_of_several_structures_is_refused(first):
+    """Also where two have the same name, or pymatgen can read but one of them."""
+    with pytest.raises(BadStructureError, match="the CIF holds 2 structures: give one file per crystal"):
+        parse_structure(first + cif(SKEWED), "a")
+
+
+def test_blocks_of_a_cif_without_sites_are_ignored():
+    text = f"data_global\n_journal_year 2020\n{cif(SKEWED)}\ndata_end\n_journal_name 'A' # _atom_site_fract_x\n"
+    assert_same(parse_structure(text, "a"), SKEWED)
+
+
 def zirconia(group: str, occupancy: str = "1") -> str:
     """Three sites of ZrO2 in P 21/c, without operations."""
     cell = "_cell_length_a 5.15 _cell_length_b 5.21 _cell_length_c 5.32 _cell_angle_alpha 90 _cell_angle_beta 99.2"
