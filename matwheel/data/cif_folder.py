@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
+import re
+import zlib
 from pathlib import Path
-from typing import TypeGuard
+from typing import TextIO, TypeGuard
 
 from matwheel.data.checks import BadStructureError
 from matwheel.data.rows import Reason
@@ -11,14 +14,15 @@ from matwheel.data.structures import MAX_TEXT
 
 SUFFIXES = (".cif", ".vasp", ".poscar")
 BEGINNINGS = ("POSCAR", "CONTCAR")
-NAMES = ", ".join((*SUFFIXES, *(f"{beginning}*" for beginning in BEGINNINGS)))
+NAMES = ", ".join((*SUFFIXES, *(f"{beginning}*" for beginning in BEGINNINGS))) + "; each also with .gz"
 """What structure files are called, for messages."""
-_OTHER_FILES = (".csv", ".json", ".jsonl", ".ndjson", ".parquet", ".extxyz", ".xyz", ".gz", ".zip", ".tar", ".tgz")
+_SUFFIX = re.compile(rf"({'|'.join(map(re.escape, SUFFIXES))})(\.gz|)$", re.IGNORECASE)
+_OTHER_FILES = (".csv", ".json", ".jsonl", ".ndjson", ".parquet", ".extxyz", ".xyz", ".zip", ".tar", ".tgz")
 
 
 def has_suffix(cell: object) -> bool:
     """Whether a table's cell is a name with the suffix of structure files."""
-    return isinstance(cell, str) and "\n" not in cell and cell.strip().lower().endswith(SUFFIXES)
+    return isinstance(cell, str) and "\n" not in cell and _SUFFIX.search(cell.strip()) is not None
 
 
 def names_a_file(cell: object) -> TypeGuard[str]:
@@ -26,12 +30,21 @@ def names_a_file(cell: object) -> TypeGuard[str]:
     if not isinstance(cell, str) or "\n" in cell or has_suffix(cell):
         return has_suffix(cell)
     name = cell.strip().rpartition("/")[2]
-    return name.startswith(BEGINNINGS) and not name.lower().endswith(_OTHER_FILES)
+    return name.startswith(BEGINNINGS) and not name.lower().removesuffix(".gz").endswith(_OTHER_FILES)
 
 
 def id_of_file(name: str) -> str:
     """Id of the crystal in a structure file: its name without the suffix, all of it where there is none."""
-    return Path(name).stem if has_suffix(name) else name
+    return _SUFFIX.sub("", name).removesuffix(".gz")
+
+
+def spellings(name: str) -> list[str]:
+    """The name of a structure file, and with its suffix in small and in capital letters, as some systems write it."""
+    found = _SUFFIX.search(name)
+    if found is None:
+        return [name]
+    suffix, packed = found.groups()
+    return [name, *(name[: found.start()] + spelling + packed for spelling in (suffix.lower(), suffix.upper()))]
 
 
 def list_structure_files(folder: Path) -> list[Path]:
@@ -47,16 +60,27 @@ def read_structure_file(folder: Path, name: str) -> str | BadStructureError:
         name: Path relative to the folder.
     """
     try:
-        path = (folder / name.strip()).resolve()
+        paths = [(folder / spelling).resolve() for spelling in spellings(name.strip())]
+        path = next((path for path in paths if path.is_file()), paths[0])
         if not path.is_relative_to(folder.resolve()):
             return BadStructureError(Reason.UNREADABLE, f"{name} lies outside the folder of the table")
         if not path.is_file():
             return BadStructureError(Reason.UNREADABLE, f"no file {name} in the folder of the table")
-        if path.stat().st_size > MAX_TEXT:
-            return BadStructureError(Reason.UNREADABLE, f"{name} is larger than {MAX_TEXT} bytes")
-        return path.read_text(encoding="utf-8", errors="replace")
+        with _open(path) as file:
+            text = file.read(MAX_TEXT + 1)
     except (OSError, ValueError, RuntimeError) as error:  # no such name can exist (too long, NUL byte, link loop)
         return BadStructureError(Reason.UNREADABLE, f"{name} cannot be read: {error}")
+    except (EOFError, zlib.error) as error:  # what is packed is damaged
+        return BadStructureError(Reason.UNREADABLE, f"{name} cannot be read: {error}")
+    if len(text) > MAX_TEXT:
+        return BadStructureError(Reason.UNREADABLE, f"{name} is larger than {MAX_TEXT} characters")
+    return text
+
+
+def _open(path: Path) -> TextIO:
+    if path.suffix.lower() == ".gz":
+        return gzip.open(path, "rt", encoding="utf-8", errors="replace")
+    return path.open(encoding="utf-8", errors="replace")
 
 
 def find_structure_file(folder: Path, id: str) -> str | BadStructureError:
@@ -64,6 +88,7 @@ def find_structure_file(folder: Path, id: str) -> str | BadStructureError:
     id = id.strip()
     if has_suffix(id):
         return read_structure_file(folder, id)
-    names = [*(id + suffix for suffix in SUFFIXES), *([id] if names_a_file(id) else [])]
+    names = [id + suffix + packed for packed in ("", ".gz") for suffix in SUFFIXES]
+    names += [id, id + ".gz"] if names_a_file(id) else []
     attempts = [read_structure_file(folder, name) for name in names]
     return next((text for text in attempts if isinstance(text, str)), attempts[0])

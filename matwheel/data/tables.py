@@ -17,6 +17,7 @@ from matwheel.data.cif_folder import (
     list_structure_files,
     names_a_file,
     read_structure_file,
+    spellings,
 )
 from matwheel.data.column_names import ARRAY_NAMES, ID_NAMES, STRUCTURE_NAMES, usual_columns
 from matwheel.data.csv_text import csv_columns, with_cgcnn_header
@@ -184,10 +185,9 @@ def _parquet_columns(path: Path) -> _Columns:
 
 
 def _read_folder(folder: Path, id_column: str | None) -> Records:
-    tables = sorted(path for path in folder.glob("*.csv") if path.name not in WRITTEN_HERE)
+    tables = sorted(path for path in folder.iterdir() if _is_csv(path) and path.name not in WRITTEN_HERE)
     files = list_structure_files(folder)
-    if (folder / "id_prop.csv") in tables:
-        tables = [folder / "id_prop.csv"]
+    tables = [path for path in tables if _is_cgcnn(path)] or tables
     if len(tables) > 1:
         raise ValueError(f"{folder} has several CSV tables ({', '.join(t.name for t in tables)}): give one by its path")
     if not tables:
@@ -198,7 +198,7 @@ def _read_folder(folder: Path, id_column: str | None) -> Records:
         names = [file.name for file in files]
         return Records([read_structure_file(folder, name) for name in names], [id_of_file(name) for name in names])
     text = read_text(tables[0])
-    if tables[0].name == "id_prop.csv":
+    if _is_cgcnn(tables[0]):
         text = with_cgcnn_header(text, tables[0])
     columns, bad = csv_columns(text, tables[0])
     column = _find_id(columns, tables[0], id_column) or next(iter(columns), None)
@@ -209,13 +209,21 @@ def _read_folder(folder: Path, id_column: str | None) -> Records:
     return Records([bad.get(row) or find_structure_file(folder, id) for row, id in enumerate(ids)], ids, columns)
 
 
+def _is_csv(path: Path) -> bool:
+    return path.name.lower().endswith((".csv", ".csv.gz")) and not path.is_dir()
+
+
+def _is_cgcnn(path: Path) -> bool:
+    return path.name.lower() in ("id_prop.csv", "id_prop.csv.gz")
+
+
 def _holds_crystals(path: Path) -> bool:
     return bool(list_structure_files(path)) if path.is_dir() else path.name.lower().endswith((".extxyz", ".xyz"))
 
 
 def _warn_of_others(files: Sequence[Path], ids: Sequence[str], table: Path) -> None:
     named = {id.strip() for id in ids}
-    others = [file.name for file in files if named.isdisjoint((file.name, id_of_file(file.name)))]
+    others = [file.name for file in files if named.isdisjoint((id_of_file(file.name), *spellings(file.name)))]
     if others:
         log.warning(
             "%d of %d structure files are not used: %s does not name them, for example %s",

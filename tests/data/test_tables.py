@@ -275,6 +275,31 @@ def test_structure_files_that_the_table_of_a_folder_does_not_name_are_told(tmp_p
     assert f"2 of 4 structure files are not used: {path} does not name them, for example c.cif" in caplog.text
 
 
+@pytest.mark.parametrize("table", ["labels.CSV", "labels.csv.gz", "id_prop.csv.gz"])
+def test_a_folder_may_be_packed_and_write_suffixes_in_capitals(tmp_path, table, caplog):
+    for id, structure in zip(IDS[:2], STRUCTURES, strict=False):
+        (tmp_path / f"{id}.cif.gz").write_bytes(gzip.compress(cif(structure).encode()))
+    (tmp_path / "c.CIF").write_text(cif(SKEWED))
+    assert read_table(tmp_path).table.ids.tolist() == IDS
+    assert read_table(tmp_path / "a.cif.gz").table.ids.tolist() == ["a"]
+    named = pd.DataFrame({"id": IDS, "y": VALUES}).to_csv(index=False).encode()
+    (tmp_path / table).write_bytes(gzip.compress(named) if table.endswith(".gz") else named)
+    assert_read(read_table(tmp_path))
+    assert not caplog.text
+
+
+def test_a_column_may_write_the_suffix_in_other_letters_than_the_file(tmp_path):
+    (tmp_path / "a.CIF").write_text(cif(SKEWED))
+    (tmp_path / "b.vasp").write_text(poscar(SKEWED))
+    (tmp_path / "c.cif.gz").write_bytes(gzip.compress(cif(SKEWED).encode())[:-20])
+    path = write_csv(
+        tmp_path / "table.csv", ["id", "file", "y"], [["a", "a.cif", 1], ["b", "b.VASP", 2], ["c", "c.cif.gz", 3]]
+    )
+    loaded = read_table(path)
+    assert loaded.table.ids.tolist() == ["a", "b"]
+    assert "c.cif.gz cannot be read: Compressed file ended" in loaded.report.bad[0].detail
+
+
 def test_folder_of_cgcnn(tmp_path):
     write_folder(tmp_path)
     (tmp_path / "id_prop.csv").write_text("".join(f"{i},{y}\n" for i, y in zip(IDS, VALUES, strict=True)))
