@@ -33,6 +33,9 @@ def read_extxyz(path: Path, id_key: str | None = None, id_keys: frozenset[str] =
         path: The file.
         id_key: Key of the comment line that names the crystal; by default the first of `id_keys` it has.
         id_keys: Keys (lower case) that are taken as names.
+
+    Raises:
+        ValueError: If the file cannot be read, or no frame has the key.
     """
     structures: list[object] = []
     ids: list[str] = []
@@ -46,11 +49,14 @@ def read_extxyz(path: Path, id_key: str | None = None, id_keys: frozenset[str] =
             structures.append(crystal)
         except BadStructureError as error:
             structures.append(error)
-        named = id_key or next((key for key in info if key.lower() in id_keys), None)
-        value = info.pop(named, "") if named else ""
-        ids.append(_as_written(frame, named, value) if named and isinstance(frame, str) else "")
+        written = _written(frame) if isinstance(frame, str) else {}
+        named = id_key or next((key for key in info if key.lower() in id_keys), "")
+        value = info.pop(named, "")
+        ids.append(written.get(named, str(value)))
         infos.append(info)
     names = dict.fromkeys(name for info in infos for name in info)
+    if id_key and not any(ids) and any(isinstance(structure, Crystal) for structure in structures):
+        raise ValueError(f"no frame of {path} is named by '{id_key}'; keys of its frames: {', '.join(names) or 'none'}")
     return Records(structures, ids, {name: [info.get(name) for info in infos] for name in names})
 
 
@@ -67,10 +73,9 @@ def crystal_from_atoms(atoms: Atoms, id: str = "") -> Crystal:
     return Crystal(id, lattice, frac, atoms.numbers.astype(np.int64))
 
 
-def _as_written(frame: str, key: str, value: object) -> str:
-    """A value of the comment line as it stands there: ASE reads the id 0012 as the number 12."""
-    written = dict(_KEY_AND_VALUE.findall(frame.split("\n")[1]))
-    return written[key].strip("\"'") if key in written else str(value)
+def _written(frame: str) -> dict[str, str]:
+    """Values of the comment line as they stand there: ASE reads the id 0012 as the number 12."""
+    return {key: value.strip("\"'") for key, value in _KEY_AND_VALUE.findall(frame.split("\n")[1])}
 
 
 def _frames(lines: list[str]) -> list[str | BadStructureError]:

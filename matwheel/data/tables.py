@@ -54,8 +54,8 @@ def read_table(
             as CGCNN reads it. Predictions and skipped rows that this package wrote there are not that CSV.
         structure_column: Column with the structures (CIF text, POSCAR text, pymatgen dictionary, or name of a structure
             file in the table's folder); by default the first that holds such.
-        id_column: Column with unique names; by default one with a usual name such as `material_id`, else rows are
-            numbered.
+        id_column: Column, or key of extended XYZ, with unique names; by default one with a usual name such as
+            `material_id`, else rows are numbered.
         keep_repeated_ids: Rows with the id of an earlier one get another id instead of being bad.
 
     Raises:
@@ -78,14 +78,18 @@ def read_records(path: Path, structure_column: str | None = None, id_column: str
     """
     path = Path(path)
     if path.is_dir():
+        _refuse_column(path, "structure_column", structure_column, "the structures of a folder are its files")
         return _read_folder(path, id_column)
     if not path.is_file():
         close = similar_file(path)
         raise ValueError(f"no such table: {path}" + (f"; did you mean '{close}'?" if close else ""))
     name = path.name.lower()
     if names_a_file(path.name):
+        _refuse_column(path, "structure_column", structure_column, "it is one structure")
+        _refuse_column(path, "id_column", id_column, "it is one structure")
         return Records([read_structure_file(path.parent, path.name)], [id_of_file(path.name)])
     if name.endswith((".extxyz", ".xyz")):
+        _refuse_column(path, "structure_column", structure_column, "each frame is a structure")
         return read_extxyz(path, id_column, frozenset(ID_NAMES))
     targets: Sequence[str] | None = None
     bad: dict[int, BadStructureError] = {}
@@ -100,6 +104,11 @@ def read_records(path: Path, structure_column: str | None = None, id_column: str
     else:
         raise ValueError(f"cannot read {path}: the formats are {FORMATS}")
     return _to_records(columns, bad, targets, path, structure_column, id_column)
+
+
+def _refuse_column(path: Path, option: str, named: str | None, reason: str) -> None:
+    if named is not None:
+        raise ValueError(f"{path} has no column '{named}': {reason}; leave {option} out")
 
 
 def _to_records(
@@ -195,6 +204,7 @@ def _read_folder(folder: Path, id_column: str | None) -> Records:
             inside = [path for path in sorted(folder.iterdir()) if _holds_crystals(path)]  # as those of samples
             hint = f"; did you mean {' or '.join(map(str, inside))}?" if inside else ""
             raise ValueError(f"{folder} holds neither a CSV table nor structure files ({NAMES}){hint}")
+        _refuse_column(folder, "id_column", id_column, "without a CSV in it, the names of its files are the ids")
         names = [file.name for file in files]
         return Records([read_structure_file(folder, name) for name in names], [id_of_file(name) for name in names])
     text = read_text(tables[0])

@@ -204,6 +204,20 @@ def test_a_number_in_extxyz_may_be_called_as_what_is_none_in_ase(tmp_path, name,
     assert read_table(tmp_path / "table.extxyz").table.properties["x"].tolist() == [1.5]
 
 
+def test_columns_are_named_only_where_there_are_any(tmp_path):
+    ase_write(tmp_path / "table.extxyz", [atoms_of(SKEWED, "a", 1.0)])
+    write_folder(tmp_path)
+    with pytest.raises(ValueError, match=r"no frame of .* by 'name'; keys of its frames: material_id, y, comment"):
+        read_table(tmp_path / "table.extxyz", id_column="name")
+    assert read_table(tmp_path / "table.extxyz", id_column="comment").table.ids.tolist() == ["made by hand"]
+    for path in (tmp_path, tmp_path / "a.cif", tmp_path / "table.extxyz"):
+        with pytest.raises(ValueError, match=r"has no column 'x': .*; leave structure_column out"):
+            read_table(path, structure_column="x")
+    for path in (tmp_path, tmp_path / "a.cif"):
+        with pytest.raises(ValueError, match=r"has no column 'x': .*; leave id_column out"):
+            read_table(path, id_column="x")
+
+
 def test_extxyz_energies_are_properties(tmp_path):
     atoms = atoms_of(CAESIUM_CHLORIDE, "a", 1.0)
     atoms.calc = SinglePointCalculator(atoms, energy=-7.5, forces=np.zeros((2, 3)))
