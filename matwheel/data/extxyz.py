@@ -40,7 +40,8 @@ def read_extxyz(path: Path, id_key: str | None = None, id_keys: frozenset[str] =
     structures: list[object] = []
     ids: list[str] = []
     infos: list[dict[str, object]] = []
-    for frame in _frames(read_text(path, errors="replace").splitlines()):
+    text = StringIO(read_text(path, errors="replace"), newline=None)
+    for frame in _frames([line.removesuffix("\n") for line in text]):  # splitlines knows more ends than those of lines
         info: dict[str, object] = {}
         try:
             if isinstance(frame, BadStructureError):
@@ -53,7 +54,8 @@ def read_extxyz(path: Path, id_key: str | None = None, id_keys: frozenset[str] =
         named = id_key or next((key for key in info if key.lower() in id_keys), "")
         value = info.pop(named, "")
         ids.append(written.get(named, str(value)))
-        infos.append(info)
+        # ASE reads 1_5 as 15.
+        infos.append({key: written[key] if "_" in written.get(key, "") else value for key, value in info.items()})
     names = dict.fromkeys(name for info in infos for name in info)
     if id_key and not any(ids) and any(isinstance(structure, Crystal) for structure in structures):
         raise ValueError(f"no frame of {path} is named by '{id_key}'; keys of its frames: {', '.join(names) or 'none'}")

@@ -218,6 +218,24 @@ def test_columns_are_named_only_where_there_are_any(tmp_path):
             read_table(path, id_column="x")
 
 
+@pytest.mark.parametrize("character", ["\u2028", "\x85", "\x0c"])
+def test_a_comment_of_extxyz_may_hold_what_ends_lines_elsewhere(tmp_path, character):
+    ase_write(tmp_path / "table.extxyz", [atoms_of(s, i, y) for i, s, y in zip(IDS, STRUCTURES, VALUES, strict=True)])
+    text = (tmp_path / "table.extxyz").read_text().replace("by hand", f"by{character}hand")
+    for end in ("\n", "\r\n", "\r"):
+        (tmp_path / "table.extxyz").write_text(text.replace("\n", end), encoding="utf-8", newline="")
+        assert_read(read_table(tmp_path / "table.extxyz"))
+
+
+def test_a_number_of_extxyz_with_an_underscore_is_text(tmp_path):
+    path = tmp_path / "table.extxyz"
+    ase_write(path, [atoms_of(SKEWED, i, y) for i, y in zip(IDS, VALUES, strict=True)])
+    path.write_text(path.read_text().replace("y=1.5", "y=1_5"))
+    loaded = read_table(path)
+    assert loaded.not_numbers["y"] == {0: "1_5"}
+    assert loaded.table.properties["y"].tolist()[1:] == VALUES[1:]
+
+
 def test_extxyz_energies_are_properties(tmp_path):
     atoms = atoms_of(CAESIUM_CHLORIDE, "a", 1.0)
     atoms.calc = SinglePointCalculator(atoms, energy=-7.5, forces=np.zeros((2, 3)))
