@@ -59,21 +59,23 @@ def test_cell_origin_and_digits_are_free(seed: int) -> None:
     assert once.source_rows.tolist() == [5, 6, 8]
 
 
+@pytest.mark.parametrize(("first", "others"), [(0.0, 0.02), (0.02, 0.003)], ids=["alloys", "snapshots"])
 def test_arrangements_of_the_same_composition_are_told_apart_without_comparing_all_pairs(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, first: float, others: float
 ) -> None:
     compared = 0
     fit = StructureMatcher.fit
 
-    def counted(self: StructureMatcher, one: Structure, other: Structure) -> bool:
+    def counted(self: StructureMatcher, one: Structure, other: Structure, **options: bool) -> bool:
         nonlocal compared
         compared += 1
-        return fit(self, one, other)
+        return fit(self, one, other, **options)
 
     monkeypatch.setattr(StructureMatcher, "fit", counted)
     rng, sites = np.random.default_rng(0), Crystal.from_structure(ROCK_SALT * 2, "")
-    alloys = [replace(sites, frac_coords=(sites.frac_coords + rng.normal(0, 0.02, (64, 3))) % 1) for _ in range(40)]
-    assert len(without_repeats(loaded_of(*alloys))) == 40
+    start = sites.frac_coords + rng.normal(0, first, (64, 3))
+    crystals = [replace(sites, frac_coords=(start + rng.normal(0, others, (64, 3))) % 1) for _ in range(40)]
+    assert len(without_repeats(loaded_of(*crystals))) == 40
     assert compared < 40
 
 
