@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from itertools import chain, count
@@ -99,12 +99,12 @@ def clean_id(text: str) -> str:
 def with_distinct_ids(records: Records) -> Records:
     """An id that came before gets a number. Empty ones stay: rows without an id are numbered later."""
     ids = [clean_id(id) for id in records.ids]
-    taken = set(ids)
+    free = _FreeNames(ids)
     seen: set[str] = set()
     renamed: list[str] = []
     for position, id in enumerate(ids):
         if id in seen:
-            ids[position] = _free(id, taken)
+            ids[position] = free.of(id)
             renamed.append(ids[position])
         elif id:
             seen.add(id)
@@ -116,18 +116,25 @@ def with_distinct_ids(records: Records) -> Records:
 def _named(ids: Sequence[str]) -> list[str]:
     """Clean ids; `row-N` for rows without one."""
     names = [clean_id(id) for id in ids]
-    taken = set(names)
+    free = _FreeNames(names)
     for row, name in enumerate(names):
         if not name:
-            names[row] = _free(f"row-{row}", taken)
+            names[row] = free.of(f"row-{row}")
     return names
 
 
-def _free(name: str, taken: set[str]) -> str:
-    """The name, or the first of `name#2`, `name#3`, ... that is not taken; it is then."""
-    free = next(new for new in chain([name], (f"{name}#{number}" for number in count(2))) if new not in taken)
-    taken.add(free)
-    return free
+class _FreeNames:
+    """Gives names that nothing has: the name itself, or the first of `name#2`, `name#3`, ... that is not taken."""
+
+    def __init__(self, taken: Iterable[str]) -> None:
+        self._taken = set(taken)
+        self._numbers: dict[str, Iterator[int]] = {}  # goes on after the last one given: thousands may share a name
+
+    def of(self, name: str) -> str:
+        numbers = self._numbers.setdefault(name, count(2))
+        free = next(new for new in chain([name], (f"{name}#{number}" for number in numbers)) if new not in self._taken)
+        self._taken.add(free)
+        return free
 
 
 def concatenate_records(tables: Sequence[Records]) -> Records:

@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 from decimal import Decimal
+from itertools import count
 
 import numpy as np
 import pandas as pd
@@ -23,6 +24,7 @@ from matwheel.data.cells import niggli_reduce
 from matwheel.data.checks import BadStructureError, usable_rows
 from matwheel.data.crystal import CrystalTable
 from matwheel.data.graphs import CrystalGraphs
+from matwheel.data.records import Records, with_distinct_ids
 from matwheel.data.rows import LoadedTable, Reason
 from matwheel.data.structures import parse_structure
 from matwheel.data.tables import read_table
@@ -494,6 +496,15 @@ def test_good_rows_survive_bad_ones(tmp_path):
     }
     assert "2 of 10 rows used, 8 skipped" in usable.report.summary()
     assert "2000 sites, max_sites is 64" in usable.report.summary()
+
+
+def test_each_number_is_tried_once_where_many_rows_have_one_id(monkeypatch):
+    tried = []
+    monkeypatch.setattr("matwheel.data.records.count", lambda start: map(lambda n: tried.append(n) or n, count(start)))
+    ids = with_distinct_ids(Records([None] * 100, ["a", "a#3", *["a"] * 97, ""])).ids
+    assert ids[:5] == ["a", "a#3", "a#2", "a#4", "a#5"]
+    assert (len(set(ids)), ids[-1]) == (100, "")
+    assert len(tried) == 98
 
 
 def test_all_bad_is_an_error(tmp_path):
