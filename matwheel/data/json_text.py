@@ -10,7 +10,7 @@ from typing import Any
 
 from matwheel.data.checks import BadStructureError
 from matwheel.data.cif_folder import has_suffix
-from matwheel.data.column_names import ARRAY_NAMES, ID_NAMES, STRUCTURE_NAMES, usual_columns
+from matwheel.data.column_names import ARRAY_NAMES, ID_NAMES, STRUCTURE_NAMES, usual_columns, with_index
 from matwheel.data.rows import Reason
 from matwheel.data.structures import looks_like_structure
 
@@ -22,7 +22,7 @@ _Bad = dict[int, BadStructureError]
 
 
 def json_columns(
-    text: str, path: Path, structure_column: str | None = None
+    text: str, path: Path, structure_column: str | None = None, id_column: str | None = None
 ) -> tuple[_Columns, _Bad, Sequence[str] | None]:
     """Columns, what is wrong with rows that are no records, by position, and the properties that the file offers.
 
@@ -31,6 +31,7 @@ def json_columns(
             pandas).
         path: The file, for messages.
         structure_column: Name of the column with the structures, where it is known.
+        id_column: Name of the column with the ids, where it is known.
 
     Raises:
         ValueError: If this is no such JSON.
@@ -45,9 +46,9 @@ def json_columns(
     if isinstance(content, list):
         return *_record_columns(content), targets
     if isinstance(content, Mapping) and all(isinstance(value, Mapping) for value in content.values()):
-        if _is_by_id(content, path, structure_column):
+        if _is_by_id(content, path, (structure_column, id_column)):
             return *_record_columns([{"id": id, **record} for id, record in content.items()]), None
-        return _aligned(content, path), {}, None
+        return _aligned(content, path, id_column), {}, None
     if isinstance(content, Mapping) and all(isinstance(cells, list) for cells in content.values()):
         columns: _Columns = dict(content)
         if len({len(cells) for cells in columns.values()}) == 1:
@@ -77,12 +78,12 @@ def _decode(text: str, path: Path) -> Any:
         raise ValueError(f"{path} is not JSON: {error}") from error
 
 
-def _is_by_id(content: Mapping[str, Mapping[str, Any]], path: Path, structure_column: str | None) -> bool:
+def _is_by_id(content: Mapping[str, Mapping[str, Any]], path: Path, known: Sequence[str | None]) -> bool:
     """Whether the outer names are those of crystals and the inner ones those of columns, not the other way round."""
     inner = list(dict.fromkeys(chain.from_iterable(content.values())))
     if all(map(str.isdecimal, inner)):  # pandas' numbers of rows
         return False
-    outer_are_columns, inner_are_columns = (_are_columns(names, structure_column) for names in (list(content), inner))
+    outer_are_columns, inner_are_columns = (_are_columns(names, known) for names in (list(content), inner))
     if outer_are_columns != inner_are_columns:
         return inner_are_columns
     # Structures share the name of their column, crystals do not share theirs.
@@ -96,15 +97,16 @@ def _is_by_id(content: Mapping[str, Mapping[str, Any]], path: Path, structure_co
     return outer_names > inner_names
 
 
-def _are_columns(names: Sequence[str], structure_column: str | None) -> bool:
-    return structure_column in names or bool(usual_columns(names, (*STRUCTURE_NAMES, *ID_NAMES, *ARRAY_NAMES)))
+def _are_columns(names: Sequence[str], known: Sequence[str | None]) -> bool:
+    usual = usual_columns(names, (*STRUCTURE_NAMES, *ID_NAMES, *ARRAY_NAMES))
+    return bool(usual) or any(name in names for name in known)
 
 
 def _holds_structure(cell: object) -> bool:
     return looks_like_structure(cell) or has_suffix(cell)
 
 
-def _aligned(content: Mapping[str, Mapping[str, Any]], path: Path) -> _Columns:
+def _aligned(content: Mapping[str, Mapping[str, Any]], path: Path, id_column: str | None) -> _Columns:
     """Cells of all columns in the order of the first one's rows, whose names are the ids where they are no numbers."""
     rows = list(next(iter(content.values()), ()))
     for name, cells in content.items():
@@ -113,9 +115,7 @@ def _aligned(content: Mapping[str, Mapping[str, Any]], path: Path) -> _Columns:
                 f"column '{name}' of {path} does not have the rows of column '{next(iter(content))}', "
                 f"for example '{min(differing)}': give each column a cell, or null, for every row"
             )
-    columns = {name: [cells[row] for row in rows] for name, cells in content.items()}
-    numbered = rows == [str(position) for position in range(len(rows))]
-    return columns if numbered or usual_columns(columns, ID_NAMES) else {"id": rows, **columns}
+    return with_index({name: [cells[row] for row in rows] for name, cells in content.items()}, rows, id_column)
 
 
 def _as_record(record: Mapping[str, Any]) -> Mapping[str, Any]:

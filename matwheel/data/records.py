@@ -19,7 +19,8 @@ log = logging.getLogger(__name__)
 
 MISSING_TEXTS = frozenset({"", "nan", "na", "n/a", "none", "null", "<na>", "-", "?"})
 TRUTH_TEXTS = {"true": 1.0, "false": 0.0}
-ROW_NUMBER_COLUMNS = frozenset({"", "index", "idx", "row", "unnamed: 0"})  # counters are not properties
+UNNAMED_COLUMNS = frozenset({"", "unnamed: 0"})  # what pandas writes its index as
+COUNTERS = frozenset({"index", "idx", "row"})  # where they hold whole numbers: a refractive index is a property
 
 
 @dataclass(frozen=True)
@@ -156,8 +157,6 @@ def _numeric_columns(records: Records) -> tuple[dict[str, FloatArray], dict[str,
     columns: dict[str, FloatArray] = {}
     not_numbers: dict[str, dict[int, str]] = {}
     for name in names:
-        if records.targets is None and name.strip().lower() in ROW_NUMBER_COLUMNS:
-            continue
         values = np.full(len(records.structures), np.nan)
         texts: dict[int, str] = {}
         for row, cell in enumerate(records.columns.get(name, ())):
@@ -166,12 +165,19 @@ def _numeric_columns(records: Records) -> tuple[dict[str, FloatArray], dict[str,
                 texts[row] = str(cell)[:100]
             else:
                 values[row] = number
+        if records.targets is None and _counts_rows(name.strip().lower(), values):
+            continue
         numbers = int(np.isfinite(values).sum())  # a formula such as InF reads as infinity
         if numbers and numbers >= len(texts):
             columns[name] = values
         if texts or name not in columns:
             not_numbers[name] = texts
     return columns, not_numbers
+
+
+def _counts_rows(name: str, values: FloatArray) -> bool:
+    known = values[np.isfinite(values)]
+    return name in UNNAMED_COLUMNS or (name in COUNTERS and bool((known == np.round(known)).all()))
 
 
 def _to_number(cell: object) -> float | None:

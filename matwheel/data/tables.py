@@ -19,7 +19,7 @@ from matwheel.data.cif_folder import (
     read_structure_file,
     spellings,
 )
-from matwheel.data.column_names import ARRAY_NAMES, ID_NAMES, STRUCTURE_NAMES, usual_columns
+from matwheel.data.column_names import ARRAY_NAMES, ID_NAMES, STRUCTURE_NAMES, usual_columns, with_index
 from matwheel.data.csv_text import csv_columns, with_cgcnn_header
 from matwheel.data.extxyz import read_extxyz
 from matwheel.data.json_text import json_columns, jsonl_columns
@@ -41,6 +41,7 @@ SAMPLE = 50  # filled cells looked at to tell what a column holds
 
 _Columns = dict[str, list[Any]]
 _PARQUET_ROWS = 256  # read at a time
+_PARQUET_INDEX = "__index_level_0__"  # what pandas calls an index without name
 
 
 def read_table(
@@ -96,11 +97,11 @@ def read_records(path: Path, structure_column: str | None = None, id_column: str
     if name.endswith((".csv", ".csv.gz")):
         columns, bad = csv_columns(read_text(path), path)
     elif name.endswith((".json", ".json.gz")):
-        columns, bad, targets = json_columns(read_text(path), path, structure_column)
+        columns, bad, targets = json_columns(read_text(path), path, structure_column, id_column)
     elif name.endswith((".jsonl", ".jsonl.gz", ".ndjson")):
         columns, bad = jsonl_columns(read_text(path))
     elif name.endswith(".parquet"):
-        columns = _parquet_columns(path)
+        columns = _parquet_columns(path, id_column)
     else:
         raise ValueError(f"cannot read {path}: the formats are {FORMATS}")
     return _to_records(columns, bad, targets, path, structure_column, id_column)
@@ -172,7 +173,7 @@ def _text_of(cell: object) -> str:
     return "" if cell is None or cell != cell else str(cell)
 
 
-def _parquet_columns(path: Path) -> _Columns:
+def _parquet_columns(path: Path, id_column: str | None) -> _Columns:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -187,10 +188,15 @@ def _parquet_columns(path: Path) -> _Columns:
             if repeated := [name for name, times in Counter(batch.schema.names).items() if times > 1]:
                 raise ValueError(f"{path} has the column '{repeated[0]}' twice: give each column a name of its own")
             for name, column in zip(batch.schema.names, batch.columns, strict=True):
-                columns.setdefault(name, []).extend(column.to_pylist())
+                columns.setdefault(name, []).extend(map(_decoded, column.to_pylist()))
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"{path} is not a Parquet table: {error}") from error
-    return columns
+    index = columns.pop(_PARQUET_INDEX, [])
+    return with_index(columns, index, id_column)
+
+
+def _decoded(cell: object) -> object:
+    return cell.decode(errors="backslashreplace") if isinstance(cell, bytes) else cell
 
 
 def _read_folder(folder: Path, id_column: str | None) -> Records:

@@ -163,6 +163,29 @@ def test_parquet(tmp_path, write):
     assert_read(read_table(path))
 
 
+def test_an_index_of_parquet_names_the_crystals(tmp_path):
+    path = tmp_path / "table.parquet"
+    frame = pd.DataFrame(records())
+    unnamed = frame.set_index("material_id").rename_axis(None)
+    unnamed.to_parquet(path)
+    assert_read(read_table(path))
+    unnamed.assign(name=IDS).set_axis([5, 7, 9]).to_parquet(path)
+    assert_read(read_table(path, id_column="name"))
+    frame.set_axis([5, 7, 9]).to_parquet(path)
+    assert_read(read_table(path))
+    frame.assign(material_id=[id.encode() for id in IDS]).to_parquet(path)
+    assert_read(read_table(path))
+
+
+@pytest.mark.parametrize("name", ["index", "Index"])
+def test_a_column_called_index_is_a_property_unless_it_counts(tmp_path, name):
+    rows = [[cif(structure), value] for structure, value in zip(STRUCTURES, VALUES, strict=True)]
+    path = write_csv(tmp_path / "table.csv", ["structure", name], rows)
+    assert read_table(path).table.properties[name].tolist() == VALUES
+    path = write_csv(tmp_path / "table.csv", ["structure", name], [[s, row] for row, (s, _) in enumerate(rows, 5)])
+    assert not read_table(path).table.properties
+
+
 @pytest.fixture(scope="session")
 def real_cifs() -> list[str]:
     """With and without symmetry."""
