@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 LENGTH = 0.002  # relative; more than files with 3 digits lose, less than another calculation of a crystal changes
 SITE = 0.004  # of (volume per atom) ** (1/3): 0.01 A
 ANGLE = 0.2  # degrees
+_PRIMITIVE = 0.05
+"""A; sites that a translation brings so near are the same in a smaller cell. More than files with 3 digits lose; by
+default pymatgen averages over displacements of up to 0.25 A, as of a distorted supercell."""
 
 _CUTOFF = 5.0  # A
 _DISTANCES = torch.arange(1.0, _CUTOFF + 0.25, 0.5)  # A
@@ -94,7 +97,7 @@ class _Reduced:
 
     @classmethod
     def of(cls, crystal: Crystal) -> _Reduced:
-        structure = crystal.to_structure().get_reduced_structure().get_primitive_structure()
+        structure = crystal.to_structure().get_reduced_structure().get_primitive_structure(_PRIMITIVE)
         primitive = Crystal.from_structure(structure, crystal.id)
         directions = primitive.lattice / np.linalg.norm(primitive.lattice, axis=1, keepdims=True)
         cosines = directions @ directions.T

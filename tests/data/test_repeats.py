@@ -79,6 +79,13 @@ def test_arrangements_of_the_same_composition_are_told_apart_without_comparing_a
     assert compared < 40
 
 
+def test_a_distorted_supercell_is_another_crystal():
+    sites = Crystal.from_structure(ROCK_SALT * 2, "")
+    moved = np.random.default_rng(0).normal(0, 0.02, (5, 64, 3)) @ np.linalg.inv(sites.lattice)
+    crystals = [replace(sites, frac_coords=(sites.frac_coords + shift) % 1) for shift in (0, *moved)]
+    assert len(without_repeats(loaded_of(*crystals)).table) == 6
+
+
 def test_another_value_of_the_same_crystal_is_told():
     one, other = (Crystal.from_structure(s, "") for s in (ROCK_SALT, CAESIUM_CHLORIDE))
     once = without_repeats(loaded_of(one, other, one, one, y=[1.5, 2.0, 1.5, 3.0]), ["y"])
