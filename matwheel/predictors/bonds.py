@@ -86,7 +86,8 @@ class Bonds(Features):
             counts = np.bincount(owner, atoms, len(table))
             return np.bincount(owner, atoms * values, len(table)) / np.maximum(counts, 1)
 
-        anion = (negativity >= over_atoms(negativity, table)[owner, 0]).astype(np.float64)
+        mean_negativity = over_atoms(negativity, table)[owner, 0] - 1e-6  # of equal ones the mean is rounded
+        anion = (negativity >= mean_negativity).astype(np.float64)
         everywhere = np.ones(total)
         volume = np.abs(np.linalg.det(table.lattices))
         return np.column_stack(
