@@ -68,9 +68,8 @@ def read_structure_file(folder: Path, name: str) -> str | BadStructureError:
             return BadStructureError(Reason.UNREADABLE, f"no file {name} in the folder of the table")
         with _open(path) as file:
             text = file.read(MAX_TEXT + 1)
-    except (OSError, ValueError, RuntimeError) as error:  # no such name can exist (too long, NUL byte, link loop)
-        return BadStructureError(Reason.UNREADABLE, f"{name} cannot be read: {error}")
-    except (EOFError, zlib.error) as error:  # what is packed is damaged
+    # No such name can exist (too long, NUL byte, link loop), or what is packed is damaged.
+    except (OSError, ValueError, RuntimeError, EOFError, zlib.error) as error:
         return BadStructureError(Reason.UNREADABLE, f"{name} cannot be read: {error}")
     if len(text) > MAX_TEXT:
         return BadStructureError(Reason.UNREADABLE, f"{name} is larger than {MAX_TEXT} characters")

@@ -75,7 +75,8 @@ class ConditionDataModule(L.LightningDataModule):
             raise ValueError(f"num_samples ({num_samples}) and chunk_size ({chunk_size}) must be at least 1")
         if conditions.isinf().any():
             raise ValueError("a condition value is infinite")
-        if not -(2**63) <= seed <= 2**63 - int(num_samples):  # one of numpy would overflow
+        num_samples = int(num_samples)  # one of numpy would overflow
+        if not -(2**63) <= seed <= 2**63 - num_samples:
             raise ValueError(f"the seeds {seed} to {seed + num_samples - 1} exceed 64 bits: give another one")
         index = torch.arange(num_samples)
         self.requests = SampleRequests(index, seed + index, conditions[index % len(conditions)])
