@@ -16,7 +16,7 @@ from matwheel.data.extxyz import crystal_from_atoms
 from matwheel.data.records import Records, concatenate_records, load_records, with_distinct_ids
 from matwheel.data.rows import LoadedTable
 from matwheel.data.structures import looks_like_structure, parse_structure
-from matwheel.data.tables import read_records
+from matwheel.data.tables import read_records, why_no_column
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -38,14 +38,19 @@ def read_structures(
             (see `matwheel.data.tables.read_table`) or of a folder; text of a CIF or POSCAR; pymatgen structure or its
             dictionary; ASE atoms. Crystals without an id are numbered; a repeated id gets a number.
         parse: See `matwheel.data.records.load_records`.
-        structure_column: Of tables, see `matwheel.data.tables.read_table`.
-        id_column: Of tables.
+        structure_column: Of tables, see `matwheel.data.tables.read_table`; what has no columns may stand beside them.
+        id_column: Of tables, too.
 
     Raises:
         ValueError: If nothing or a data frame is given, a file cannot be read, or no row is usable.
     """
     items = list(given) if _holds_several(given) else [given]
-    tables = [_records(item, structure_column, id_column) for item in items]
+    named = {"structure_column": structure_column, "id_column": id_column}
+    useless = {option for option in named if not any(_has_columns(item, option) for item in items)}
+    tables = [
+        _records(item, *(name if o in useless or _has_columns(item, o) else None for o, name in named.items()))
+        for item in items
+    ]
     records = concatenate_records(tables)
     if not len(records.structures):
         raise ValueError("no structures were given")
@@ -65,6 +70,10 @@ def _holds_several(given: object) -> TypeGuard[Iterable[object]]:
 def is_path(item: object) -> TypeGuard[str | Path]:
     """Whether it names a file or a folder, unlike the text of a structure."""
     return isinstance(item, Path) or (isinstance(item, str) and "\n" not in item and not looks_like_structure(item))
+
+
+def _has_columns(item: object, option: str) -> bool:
+    return is_path(item) and not why_no_column(Path(item).expanduser(), option)
 
 
 def _records(item: object, structure_column: str | None, id_column: str | None) -> Records:

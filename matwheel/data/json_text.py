@@ -27,8 +27,8 @@ def json_columns(
     """Columns, what is wrong with rows that are no records, by position, and the properties that the file offers.
 
     Args:
-        text: Records (a list, under the key `records`, or by id), or columns (lists, or dictionaries by row as of
-            pandas).
+        text: Records (a list, under the key `records`, or by id), columns (lists, or dictionaries by row as of pandas),
+            or one pymatgen dictionary.
         path: The file, for messages.
         structure_column: Name of the column with the structures, where it is known.
         id_column: Name of the column with the ids, where it is known.
@@ -38,6 +38,8 @@ def json_columns(
     """
     content = _decode(text, path)
     targets = None
+    if isinstance(content, Mapping) and isinstance(content.get("lattice"), Mapping) and "sites" in content:
+        content = [content]
     if isinstance(content, Mapping) and isinstance(content.get("records"), list):
         targets = content.get("targets")
         if targets is not None and not (isinstance(targets, list) and all(isinstance(t, str) for t in targets)):
@@ -45,10 +47,13 @@ def json_columns(
         content = content["records"]
     if isinstance(content, list):
         return *_record_columns(content), targets
-    if isinstance(content, Mapping) and all(isinstance(value, Mapping) for value in content.values()):
-        if _is_by_id(content, path, (structure_column, id_column)):
-            return *_record_columns([{"id": id, **record} for id, record in content.items()]), None
-        return _aligned(content, path, id_column), {}, None
+    if isinstance(content, Mapping):
+        known = {name: value for name, value in content.items() if value is not None}
+        if all(isinstance(value, Mapping) for value in known.values()):
+            if _is_by_id(known, path, (structure_column, id_column)):
+                return *_record_columns([{"id": id, **(record or {})} for id, record in content.items()]), None
+            if len(known) == len(content):
+                return _aligned(content, path, id_column), {}, None
     if isinstance(content, Mapping) and all(isinstance(cells, list) for cells in content.values()):
         columns: _Columns = dict(content)
         if len({len(cells) for cells in columns.values()}) == 1:

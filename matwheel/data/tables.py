@@ -40,6 +40,7 @@ WRITTEN_HERE = frozenset({PREDICTIONS, skipped_beside(Path(PREDICTIONS)).name, V
 SAMPLE = 50  # filled cells looked at to tell what a column holds
 
 _Columns = dict[str, list[Any]]
+_EXTXYZ = (".extxyz", ".xyz")
 _PARQUET_ROWS = 256  # read at a time
 _PARQUET_INDEX = "__index_level_0__"  # what pandas calls an index without name
 
@@ -78,19 +79,18 @@ def read_records(path: Path, structure_column: str | None = None, id_column: str
         ValueError: If the file cannot be read.
     """
     path = Path(path)
+    for option, named in (("structure_column", structure_column), ("id_column", id_column)):
+        if named is not None and (reason := why_no_column(path, option)):
+            raise ValueError(f"{path} has no column '{named}': {reason}; leave {option} out")
     if path.is_dir():
-        _refuse_column(path, "structure_column", structure_column, "the structures of a folder are its files")
         return _read_folder(path, id_column)
     if not path.is_file():
         close = similar_file(path)
         raise ValueError(f"no such table: {path}" + (f"; did you mean '{close}'?" if close else ""))
     name = path.name.lower()
     if names_a_file(path.name):
-        _refuse_column(path, "structure_column", structure_column, "it is one structure")
-        _refuse_column(path, "id_column", id_column, "it is one structure")
         return Records([read_structure_file(path.parent, path.name)], [id_of_file(path.name)])
-    if name.endswith((".extxyz", ".xyz")):
-        _refuse_column(path, "structure_column", structure_column, "each frame is a structure")
+    if name.endswith(_EXTXYZ):
         return read_extxyz(path, id_column, frozenset(ID_NAMES))
     targets: Sequence[str] | None = None
     bad: dict[int, BadStructureError] = {}
@@ -107,9 +107,22 @@ def read_records(path: Path, structure_column: str | None = None, id_column: str
     return _to_records(columns, bad, targets, path, structure_column, id_column)
 
 
-def _refuse_column(path: Path, option: str, named: str | None, reason: str) -> None:
-    if named is not None:
-        raise ValueError(f"{path} has no column '{named}': {reason}; leave {option} out")
+def why_no_column(path: Path, option: str) -> str:
+    """Why a column of a file or folder cannot be named, empty where it can.
+
+    Args:
+        path: See `read_table`.
+        option: Which one: `structure_column` or `id_column`.
+    """
+    if path.is_dir():
+        if option == "structure_column":
+            return "the structures of a folder are its files"
+        return "" if _tables_of(path) else "without a CSV in it, the names of its files are the ids"
+    if names_a_file(path.name):
+        return "it is one structure"
+    if option == "structure_column" and path.name.lower().endswith(_EXTXYZ):
+        return "each frame is a structure"
+    return ""
 
 
 def _to_records(
@@ -200,9 +213,7 @@ def _decoded(cell: object) -> object:
 
 
 def _read_folder(folder: Path, id_column: str | None) -> Records:
-    tables = sorted(path for path in folder.iterdir() if _is_csv(path) and path.name not in WRITTEN_HERE)
-    files = list_structure_files(folder)
-    tables = [path for path in tables if _is_cgcnn(path)] or tables
+    tables, files = _tables_of(folder), list_structure_files(folder)
     if len(tables) > 1:
         raise ValueError(f"{folder} has several CSV tables ({', '.join(t.name for t in tables)}): give one by its path")
     if not tables:
@@ -210,7 +221,6 @@ def _read_folder(folder: Path, id_column: str | None) -> Records:
             inside = [path for path in sorted(folder.iterdir()) if _holds_crystals(path)]  # as those of samples
             hint = f"; did you mean {' or '.join(map(str, inside))}?" if inside else ""
             raise ValueError(f"{folder} holds neither a CSV table nor structure files ({NAMES}){hint}")
-        _refuse_column(folder, "id_column", id_column, "without a CSV in it, the names of its files are the ids")
         names = [file.name for file in files]
         return Records([read_structure_file(folder, name) for name in names], [id_of_file(name) for name in names])
     text = read_text(tables[0])
@@ -225,6 +235,11 @@ def _read_folder(folder: Path, id_column: str | None) -> Records:
     return Records([bad.get(row) or find_structure_file(folder, id) for row, id in enumerate(ids)], ids, columns)
 
 
+def _tables_of(folder: Path) -> list[Path]:
+    tables = sorted(path for path in folder.iterdir() if _is_csv(path) and path.name not in WRITTEN_HERE)
+    return [path for path in tables if _is_cgcnn(path)] or tables
+
+
 def _is_csv(path: Path) -> bool:
     return path.name.lower().endswith((".csv", ".csv.gz")) and not path.is_dir()
 
@@ -234,7 +249,7 @@ def _is_cgcnn(path: Path) -> bool:
 
 
 def _holds_crystals(path: Path) -> bool:
-    return bool(list_structure_files(path)) if path.is_dir() else path.name.lower().endswith((".extxyz", ".xyz"))
+    return bool(list_structure_files(path)) if path.is_dir() else path.name.lower().endswith(_EXTXYZ)
 
 
 def _warn_of_others(files: Sequence[Path], ids: Sequence[str], table: Path) -> None:

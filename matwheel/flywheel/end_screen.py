@@ -49,13 +49,18 @@ def end_screen(wheel: Wheel, log_dir: Path | None) -> str:
         commands["predict"] = _command("predict", best, "NEW.cif", *interval)
     prior = folder / STAGES / f"prior{wheel.best.suffix if wheel.turns else ''}" / BEST
     if prior.is_file():
-        commands["sample"] = _command("sample", prior, "--values", "VALUE", "--n", 64)
+        commands["sample"] = _command("sample", prior, "--values", wanted_values(known.conditions), "--n", 64)
     lines = [
         *_aligned({name: str(path) for name, path in paths.items() if path is not None and path.exists()}),
         "next:",
         *(f"  {line}" for line in _aligned(commands)),
     ]
     return "\n\n".join([*tables, "\n".join(lines)])
+
+
+def wanted_values(conditions: Sequence[str]) -> str:
+    """What a person replaces by the values that crystals shall have, as `--values` takes them."""
+    return "VALUE" if len(conditions) == 1 else f"[{', '.join(map(str.upper, conditions))}]"
 
 
 def _command(name: str, *arguments: object) -> str:

@@ -31,6 +31,19 @@ def test_everything_that_holds_crystals_goes_into_one_table(tmp_path: Path, capl
     assert not loaded.report.bad
 
 
+def test_a_column_is_that_of_the_inputs_that_have_columns(tmp_path: Path) -> None:
+    (tmp_path / "a.cif").write_text(cif(CAESIUM_CHLORIDE))
+    table = tmp_path / "two.csv"
+    pd.DataFrame({"cif": [cif(CAESIUM_CHLORIDE)], "relaxed": [cif(SALT)], "Material": ["b"]}).to_csv(table, index=False)
+    columns = {"structure_column": "relaxed", "id_column": "Material"}
+    loaded = read_structures([table, tmp_path / "a.cif", SALT], **columns)
+    assert loaded.table.ids.tolist() == ["b", "a", "row-2"]
+    assert loaded.table.num_atoms.tolist() == [8, 2, 8]
+    for alone in (tmp_path / "a.cif", [tmp_path / "a.cif", SALT]):
+        with pytest.raises(ValueError, match=r"a.cif has no column 'relaxed': it is one structure"):
+            read_structures(alone, **columns)
+
+
 def test_a_single_one_needs_no_list(tmp_path: Path) -> None:
     (tmp_path / "a.cif").write_text(cif(CAESIUM_CHLORIDE))
     for given in (SALT, bulk("Cu"), tmp_path / "a.cif", str(tmp_path / "a.cif")):

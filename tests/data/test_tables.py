@@ -128,6 +128,18 @@ def test_a_record_by_id_without_structure_turns_no_other_into_a_column(tmp_path,
     assert loaded.table.properties["y"].tolist() == [1.5]
 
 
+def test_an_empty_record_by_id_is_a_bad_row(tmp_path):
+    loaded = read_json(tmp_path, {"a": {"cif": cif(SKEWED), "y": 1.5}, "b": None})
+    assert (loaded.table.ids.tolist(), [bad.id for bad in loaded.report.bad]) == (["a"], ["b"])
+    with pytest.raises(ValueError, match="must hold a list of records or columns of equal length"):
+        read_json(tmp_path, {"structure": {"a": cif(SKEWED)}, "y": None})
+
+
+def test_a_file_may_hold_one_pymatgen_dictionary(tmp_path):
+    loaded = read_json(tmp_path, SKEWED.as_dict())
+    assert loaded.table.num_atoms.tolist() == [len(SKEWED)]
+
+
 def test_a_single_record_by_id(tmp_path):
     assert read_json(tmp_path, {"a": {"cif": cif(SKEWED), "y": 1.5}}).table.properties["y"].tolist() == [1.5]
     assert read_json(tmp_path, {"a": SKEWED.as_dict()}).table.ids.tolist() == ["a"]

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from matwheel.fit import main
+from matwheel.flywheel.end_screen import wanted_values
 from tests.small_data import write_small_table
 from tests.test_cli import CONFIGS, SHORT, SMALL_FILTER, _args
 
@@ -42,3 +43,8 @@ def test_it_names_what_is_there(
     lowest = pd.read_csv(f"runs/{name}/results.csv")["val_mae"].min()
     assert stage["record"]["metrics"]["val_mae"] == pytest.approx(lowest)
     assert commands["report"][:4] == ["python", "-m", "matwheel.report", f"runs/{name}"]
+
+
+def test_several_conditions_are_wanted_together() -> None:
+    assert wanted_values(["gap"]) == "VALUE"
+    assert wanted_values(["gap", "density"]) == "[GAP, DENSITY]"
