@@ -41,7 +41,7 @@ import matwheel.predictors.structure_features  # noqa: F401
 from matwheel.command import QUIET
 from matwheel.data.conditions import ConditionDataModule
 from matwheel.data.module import CrystalDataModule
-from matwheel.devices import trainer_accelerator
+from matwheel.devices import trainer_accelerator, warn_of_slow_precision
 from matwheel.files import RUN_RECORD, RUNS, SKIPPED_ROWS, VALIDATION_PREDICTIONS, write_text_atomically
 from matwheel.flywheel.callback import Flywheel
 from matwheel.flywheel.ledger import derive_seed
@@ -206,6 +206,7 @@ class MatWheelCLI(LightningCLI):
                 f"no trainer can be made with accelerator {options.accelerator!r} and devices {options.devices!r} on "
                 f"this machine: {error} Leave both out to use what there is, or give --trainer.accelerator cpu"
             ) from error
+        warn_of_slow_precision(trainer)
         # First of all the record, so that a run killed in the first stage of a wheel can be told from its folder.
         trainer.callbacks.sort(key=lambda callback: not isinstance(callback, RunRecord))  # type: ignore[attr-defined]
         return trainer

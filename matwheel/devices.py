@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+import lightning as L
 import torch
 from lightning.pytorch.accelerators import Accelerator, MPSAccelerator
 
@@ -49,3 +50,18 @@ def trainer_accelerator(asked: str | Accelerator) -> str | Accelerator:
             "out, or give cpu"
         )
     return asked
+
+
+def has_bfloat16() -> bool:
+    """Whether this processor multiplies in bfloat16 by instructions; without them it is tens of times slower."""
+    has_library: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return has_library and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def warn_of_slow_precision(trainer: L.Trainer) -> None:
+    """Say what to do where a trainer would compute in bfloat16 on a processor that is slow at it."""
+    if trainer.strategy.root_device.type == "cpu" and str(trainer.precision).startswith("bf16") and not has_bfloat16():
+        log.warning(
+            "this processor has no instructions for bfloat16 and computes in it tens of times slower than in float32: give "
+            "--trainer.precision 32-true"
+        )

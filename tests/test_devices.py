@@ -1,10 +1,11 @@
+import lightning as L
 import numpy as np
 import pytest
 import torch
 from lightning.pytorch.accelerators import MPSAccelerator
 from torch_geometric.data import Batch
 
-from matwheel.devices import find_device, trainer_accelerator
+from matwheel.devices import find_device, trainer_accelerator, warn_of_slow_precision
 from matwheel.models.predictor import PropertyPredictor
 from matwheel.predictors.combination import Combination
 from matwheel.predictors.graph_network import GraphNetwork
@@ -55,3 +56,13 @@ def test_apple_silicon_computes_on_the_cpu(monkeypatch: pytest.MonkeyPatch, capl
     for asked in ("mps", "gpu", MPSAccelerator()):
         with pytest.raises(ValueError, match="need double precision, which MPS"):
             trainer_accelerator(asked)
+
+
+def test_bfloat16_on_a_processor_without_it_is_warned_of(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for fast, precision in ((True, "bf16-mixed"), (False, "32-true"), (False, "bf16-mixed")):
+        assert "bfloat16" not in caplog.text
+        monkeypatch.setattr("matwheel.devices.has_bfloat16", lambda fast=fast: fast)
+        warn_of_slow_precision(L.Trainer(accelerator="cpu", precision=precision, logger=False))
+    assert "give --trainer.precision 32-true" in caplog.text
