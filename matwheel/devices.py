@@ -62,6 +62,6 @@ def warn_of_slow_precision(trainer: L.Trainer) -> None:
     """Say what to do where a trainer would compute in bfloat16 on a processor that is slow at it."""
     if trainer.strategy.root_device.type == "cpu" and str(trainer.precision).startswith("bf16") and not has_bfloat16():
         log.warning(
-            "this processor has no instructions for bfloat16 and computes in it tens of times slower than in float32: give "
+            "this processor has no instructions for bfloat16, which makes that tens of times slower than float32: give "
             "--trainer.precision 32-true"
         )
