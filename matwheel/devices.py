@@ -53,7 +53,7 @@ def trainer_accelerator(asked: str | Accelerator) -> str | Accelerator:
 
 
 def has_bfloat16() -> bool:
-    """Whether this processor multiplies in bfloat16 by instructions; without them it is tens of times slower."""
+    """Whether this processor multiplies in bfloat16 by instructions; without them it is more than ten times slower."""
     has_library: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     return has_library and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
@@ -62,6 +62,6 @@ def warn_of_slow_precision(trainer: L.Trainer) -> None:
     """Say what to do where a trainer would compute in bfloat16 on a processor that is slow at it."""
     if trainer.strategy.root_device.type == "cpu" and str(trainer.precision).startswith("bf16") and not has_bfloat16():
         log.warning(
-            "this processor has no instructions for bfloat16, which makes that tens of times slower than float32: give "
+            "this processor has no instructions for bfloat16, so that is over ten times slower than float32: give "
             "--trainer.precision 32-true"
         )
