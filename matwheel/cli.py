@@ -48,6 +48,7 @@ from matwheel.flywheel.ledger import derive_seed
 from matwheel.models.checkpoints import WholeCheckpoints, load_weights
 from matwheel.models.predictor import PropertyPredictor
 from matwheel.models.training_progress import TrainingProgress
+from matwheel.option_values import MODE, read_none_as_null
 from matwheel.shipped_configs import with_shipped_configs
 from matwheel.user_errors import UserError
 from matwheel.writers import PredictionWriter, StructureWriter
@@ -111,10 +112,11 @@ class MatWheelCLI(LightningCLI):
     """
 
     def __init__(self, args: ArgsType = None) -> None:
+        read_none_as_null()
         super().__init__(
             save_config_callback=RunRecord,
             seed_everything_default=0,
-            parser_kwargs={"parser_mode": "omegaconf", "exit_on_error": False},
+            parser_kwargs={"parser_mode": MODE, "exit_on_error": False},
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
             args=args,

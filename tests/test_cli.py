@@ -278,6 +278,25 @@ def test_the_parts_of_a_verifier_are_options(capsys: pytest.CaptureFixture[str])
     assert wheel["agreement"]["init_args"]["max_spread"] == 0.4
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"filter": "Verifier", "filter.energy_quantile": "null", "filter.relaxation": "null"},
+        {"filter": "Verifier", "filter.relaxation": "None", "filter.energy_quantile": "None"},
+        {"filter": "{class_path: Verifier, init_args: {energy_quantile: null, relaxation: null}}"},
+    ],
+)
+def test_an_option_of_a_part_of_the_wheel_may_be_null(
+    given: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = [part for name, value in given.items() for part in (f"--trainer.callbacks.{name}", value)]
+    with pytest.raises(SystemExit) as stop:
+        main([*_args("fit", CONFIGS / "flywheel" / "full.yaml"), *options, "--print_config"])
+    assert stop.value.code == 0
+    parts = yaml.safe_load(capsys.readouterr().out)["trainer"]["callbacks"][-1]["init_args"]["filter"]["init_args"]
+    assert (parts["energy_quantile"], parts["relaxation"]) == (None, None)
+
+
 def test_another_network_and_its_pretraining_are_options(capsys: pytest.CaptureFixture[str]) -> None:
     network = ["--model.network", "CHGNetNetwork", "--model.learning_rate", "3e-3"]
     learned = ("--trainer.callbacks.predictor_pretraining.own", "[n, band_gap]")
