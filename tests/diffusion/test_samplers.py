@@ -150,6 +150,18 @@ def test_correctors_are_langevin_steps_at_the_level_reached() -> None:
             assert update == (following.level, 0.3, pytest.approx(math.sqrt(2 * 0.3 * sigma**2)))
 
 
+@pytest.mark.parametrize("temperature", [0.0, 0.25])
+def test_cold_correctors_add_less_noise(temperature: float) -> None:
+    sigmas = CoordinateNoise().sigmas.tolist()
+    warm = DenoisingSampler(10, corrector_steps=2).schedule(sigmas)
+    cold = DenoisingSampler(10, corrector_steps=2, corrector_temperature=temperature).schedule(sigmas)
+    assert cold[::3] == warm[::3]
+    for step in (1, 2):
+        for one, other in zip(cold[step::3], warm[step::3], strict=True):
+            assert (one.level, one.gain) == (other.level, other.gain)
+            assert one.noise == pytest.approx(math.sqrt(temperature) * other.noise)
+
+
 @pytest.mark.parametrize(
     ("sampler", "message"),
     [
@@ -170,6 +182,8 @@ def test_impossible_options_are_refused() -> None:
         DenoisingSampler(stochasticity=1.5)
     with pytest.raises(ValueError, match="corrector_size"):
         DenoisingSampler(corrector_size=0.0)
+    with pytest.raises(ValueError, match="corrector_temperature must lie in"):
+        DenoisingSampler(corrector_temperature=-0.1)
     with pytest.raises(ValueError, match="steps_per_level"):
         AnnealedLangevin(steps_per_level=0)
 
