@@ -178,7 +178,7 @@ class MatWheelCLI(LightningCLI):
         for logger in _as_list(options.trainer.logger):
             if isinstance(logger, Namespace) and logger.class_path.endswith("WandbLogger"):
                 kind = "flywheel" if _wheels(options) else _class_name(options.model).lower()
-                _prepare_wandb(logger.init_args, options["name"], kind)
+                _prepare_wandb(logger.init_args, options["name"], kind, _folder(options))
         seed = options["seed_everything"]
         if seed is not False:
             self.parser.add_instantiator(_SeededInstantiator(int(seed)), nn.Module, subclasses=True)
@@ -186,9 +186,8 @@ class MatWheelCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """A trainer that logs to the run's folder and, when predicting, writes what it predicts."""
         options = self._get(self.config_init, "trainer")
-        name = self._options()["name"]
-        kwargs["logger"] = _with_csv(options.logger, name)
-        kwargs["default_root_dir"] = options.default_root_dir or RUNS / name
+        folder = kwargs["default_root_dir"] = _folder(self._options())
+        kwargs["logger"] = _with_csv(options.logger, folder)
         kwargs["accelerator"] = trainer_accelerator(options.accelerator)
         if options.devices == "auto" and TorchElasticEnvironment.detect():
             # Lightning would start from the number of accelerators, or one CPU, and then refuse to work.
@@ -234,19 +233,24 @@ class _SeededInstantiator:
             return class_type(*args, **kwargs)
 
 
-def _with_csv(configured: Any, name: str) -> list[Logger]:
+def _folder(options: Namespace) -> Path:
+    """Where everything of a run lies: a trained model without its config beside it is of no use."""
+    return Path(options.trainer.default_root_dir or RUNS / options["name"])
+
+
+def _with_csv(configured: Any, folder: Path) -> list[Logger]:
     """The configured loggers, led by a CSVLogger: config and checkpoints are put into the first logger's folder."""
     loggers = [logger for logger in _as_list(configured) if isinstance(logger, Logger)]
     tables = [logger for logger in loggers if isinstance(logger, CSVLogger)]
     others = [logger for logger in loggers if not isinstance(logger, CSVLogger)]
-    return [*(tables or [CSVLogger(RUNS, name=name)]), *others]
+    return [*(tables or [CSVLogger(folder.parent, name=folder.name)]), *others]
 
 
-def _prepare_wandb(options: Namespace, name: str, kind: str) -> None:
+def _prepare_wandb(options: Namespace, name: str, kind: str, folder: Path) -> None:
     """Group a run's stages; record it on disk where no account is configured."""
     options["group"] = options.get("group") or name
     options["job_type"] = options.get("job_type") or kind
-    options["save_dir"] = str(RUNS / name)
+    options["save_dir"] = str(folder)
     if not options.offline and not os.environ.get("WANDB_MODE") and not _has_wandb_account():
         log.warning("no W&B account is configured: the run is recorded offline (wandb sync uploads it later)")
         options["offline"] = True

@@ -18,6 +18,7 @@ from matwheel.fit import main
 from matwheel.flywheel.callback import Flywheel
 from matwheel.flywheel.fingerprint import describe
 from matwheel.flywheel.wheel import Wheel
+from matwheel.predict import main as predict
 from tests.small_data import write_small_table
 
 ROOT = Path(__file__).parents[1]
@@ -142,6 +143,16 @@ def test_the_saved_config_repeats_the_run(small_data: list[str]) -> None:
     main(["fit", "-c", "runs/run/version_0/config.yaml"])
     one, other = (pd.read_csv(f"runs/run/version_{k}/metrics.csv") for k in (0, 1))
     pd.testing.assert_frame_equal(one, other, check_exact=True)
+
+
+def test_a_run_lies_in_one_folder_wherever_that_is(small_data: list[str]) -> None:
+    options = [*small_data, *SHORT, "--trainer.default_root_dir", "elsewhere/mine"]
+    options += ["--trainer.callbacks.arms", "[F]", "--trainer.callbacks.baselines", "[]", "--name", "run"]
+    main([*_args("fit", CONFIGS / "flywheel" / "jitter.yaml"), *options])
+    assert not Path("runs").exists()
+    assert Path("elsewhere/mine/version_0/config.yaml").is_file()
+    predict([str(next(Path("elsewhere/mine/stages").glob("*/best.ckpt"))), small_data[1]])  # finds the config
+    assert Path("predictions.csv").is_file()
 
 
 def test_later_configs_and_options_win(capsys: pytest.CaptureFixture[str]) -> None:
