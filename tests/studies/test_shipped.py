@@ -11,6 +11,11 @@ from matwheel.studies.study_file import Study, read_study
 
 ROOT = Path(__file__).parents[2]
 STUDIES = sorted((ROOT / "experiments").glob("*/study.yaml"))
+FURTHER = sorted(
+    path
+    for path in (ROOT / "experiments").glob("*/*.yaml")
+    if path.name != "study.yaml" and "\ngrid:" in path.read_text()
+)
 
 
 @pytest.fixture(autouse=True)
@@ -39,6 +44,13 @@ def test_a_shipped_study(path: Path, capsys: pytest.CaptureFixture[str]) -> None
         assert f"dataset: {cell.labels['dataset']}\n" in printed
         assert "matwheel.flywheel.callback.Flywheel" in printed
     assert f"python -m matwheel.study experiments/{study.name}/study.yaml" in path.with_name("README.md").read_text()
+
+
+@pytest.mark.parametrize("path", FURTHER, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_a_further_study_of_an_experiment(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for printed in _printed_configs(read_study(path), capsys):
+        assert "matwheel.flywheel.callback.Flywheel" in printed
+    assert f"python -m matwheel.study {path.relative_to(ROOT)}" in path.with_name("README.md").read_text()
 
 
 def test_the_study_of_the_documentation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
