@@ -71,7 +71,7 @@ def main() -> None:
         rows.append(
             {
                 "sampler": name,
-                "calls": sampler.num_calls(prior.vae.coordinate_noise),
+                "calls": len(sampler.steps(prior.vae.coordinate_noise)),
                 "s/structure": seconds,
                 "mean eV/atom": np.nanmean(energy),
                 "median difference": np.nanmedian(energy - first),

@@ -98,7 +98,7 @@ def main() -> None:
         rows.append(
             {
                 "sampler": name,
-                "calls": sampler.num_calls(prior.vae.coordinate_noise),
+                "calls": len(sampler.steps(prior.vae.coordinate_noise)),
                 "seconds_per_structure": seconds / len(table),
                 "structure_valid": valid.mean(),
                 "composition_valid": composition_validity(table).mean(),

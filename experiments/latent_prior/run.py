@@ -91,7 +91,7 @@ class Variant:
         sampler = (DenoisingSampler if self.keeps_composition else FreeTypes)(stochasticity=stochasticity)
         if self.bandwidth is None:
             return DiffusionPrior(vae, sampler, oversample=self.oversample)
-        return KernelPrior(vae, sampler, self.bandwidth, self.oversample, self.valid_compositions)
+        return KernelPrior(vae, sampler, self.bandwidth, None, self.oversample, self.valid_compositions)
 
 
 class FreeTypes(DenoisingSampler):

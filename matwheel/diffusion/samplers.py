@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from matwheel.diffusion.noise import CoordinateNoise
-from matwheel.diffusion.types import assign_types, initial_types
+from matwheel.diffusion.types import assign_types, initial_types, types_on_sites
 from matwheel.seeded import atom_seeds, seeded_normal, seeded_uniform
 
 Denoise = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -21,6 +21,20 @@ Denoise = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 [N, 100])."""
 
 _COORDINATES, _FIRST_NOISE, _FIRST_STEP = 0, 8, 16  # streams of random numbers of an atom
+
+
+class Sites(NamedTuple):
+    """Where atoms begin, if not anywhere.
+
+    Attributes:
+        frac_coords: [N, 3], in [0, 1).
+        atomic_numbers: [N], 1 to 100, what the sites held, which decides who takes them (`types_on_sites`).
+        max_sigma: A, noise that atoms begin with: steps with more are left out.
+    """
+
+    frac_coords: Float[Tensor, "atoms 3"]
+    atomic_numbers: Int[Tensor, " atoms"]
+    max_sigma: float
 
 
 @dataclass(frozen=True)
@@ -33,6 +47,7 @@ class Cells:
         composition: [B, 100], probabilities of the atomic numbers 1 to 100.
         extent: [B, 3], fraction of each lattice vector along which atoms begin: 1, or less in a cell with vacuum.
         seeds: [B] int64; a sample depends on its own seed and on nothing else in the batch.
+        sites: Where atoms begin; anywhere within the extent by default.
     """
 
     lattice: Float[Tensor, "crystals 3 3"]
@@ -40,14 +55,23 @@ class Cells:
     composition: Float[Tensor, "crystals 100"]
     extent: Float[Tensor, "crystals 3"]
     seeds: Int[Tensor, " crystals"]
+    sites: Sites | None = None
 
     def take(self, part: slice) -> Cells:
         """Consecutive cells."""
-        return Cells(*(getattr(self, field.name)[part] for field in fields(self)))
+        sites = self.sites
+        if sites is not None:
+            first, last = (int(self.num_atoms[:end].sum()) for end in part.indices(len(self.num_atoms))[:2])
+            sites = Sites(sites.frac_coords[first:last], sites.atomic_numbers[first:last], sites.max_sigma)
+        return Cells(**{name: getattr(self, name)[part] for name in _PER_CRYSTAL}, sites=sites)
 
     def types(self) -> Int[Tensor, " atoms"]:
         """[N], atomic numbers that follow the compositions: those that crystals begin with."""
-        return initial_types(self.composition, self.num_atoms, atom_seeds(self.seeds, self.num_atoms))
+        types = initial_types(self.composition, self.num_atoms, atom_seeds(self.seeds, self.num_atoms))
+        return types if self.sites is None else types_on_sites(types, self.sites.atomic_numbers, self.num_atoms)
+
+
+_PER_CRYSTAL = [field.name for field in fields(Cells) if field.name != "sites"]
 
 
 class Atoms(NamedTuple):
@@ -65,8 +89,8 @@ class Atoms(NamedTuple):
 class Sampler(ABC):
     """Fills cells with atoms: random positions and types of the predicted composition, made clean step by step.
 
-    Positions are uniform within the extent of the atoms, under the noise of the first step: all over the cell, or a
-    layer as the network knows it with that much noise.
+    Positions are uniform within the extent of the atoms, or those of given sites, under the noise of the first step:
+    all over the cell, or a layer or crystal as the network knows it with that much noise.
 
     Types follow the network on the way; in the end each crystal gets its predicted composition, the types assigned to
     atoms as they fit best. Few crystals would have it otherwise: one wrong atom in eight is another formula.
@@ -85,8 +109,11 @@ class Sampler(ABC):
         seeds = atom_seeds(cells.seeds, cells.num_atoms)
         types = cells.types()
         batch = torch.repeat_interleave(torch.arange(len(cells.num_atoms), device=seeds.device), cells.num_atoms)
-        updates = self.schedule(noise.sigmas.tolist())
-        somewhere = seeded_uniform(seeds, _COORDINATES, 3) * cells.extent[batch]
+        updates = self.steps(noise, cells.sites)
+        if cells.sites is None:
+            somewhere = seeded_uniform(seeds, _COORDINATES, 3) * cells.extent[batch]
+        else:
+            somewhere = cells.sites.frac_coords
         displacement = noise.sigmas[updates[0].level] * seeded_normal(seeds, _FIRST_NOISE, 3)
         atoms = Atoms(noise.move(somewhere, displacement, cells.lattice, batch), types)
         for step, update in enumerate(updates):
@@ -108,9 +135,19 @@ class Sampler(ABC):
             sigmas: A, of every level, falling.
         """
 
-    def num_calls(self, noise: CoordinateNoise) -> int:
-        """How often the network is called."""
-        return len(self.schedule(noise.sigmas.tolist()))
+    def steps(self, noise: CoordinateNoise, sites: Sites | None = None) -> list[Update]:
+        """The steps from where atoms begin, each a call of the network."""
+        sigmas: list[float] = noise.sigmas.tolist()
+        updates = self.schedule(sigmas)
+        if sites is None:
+            return updates
+        left = [update for update in updates if sigmas[update.level] <= sites.max_sigma * (1 + 1e-6)]
+        if not left:
+            raise ValueError(
+                f"atoms are to begin with a noise of {sites.max_sigma:g} A, less than any step has: "
+                f"{sigmas[updates[-1].level]:g} A"
+            )
+        return left
 
 
 class Update(NamedTuple):

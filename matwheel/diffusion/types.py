@@ -6,8 +6,10 @@ import torch
 from jaxtyping import Float, Int
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
+from torch.nn import functional as F
 
 from matwheel.data.crystal import MAX_ATOMIC_NUMBER
+from matwheel.data.elements import electronegativities
 from matwheel.diffusion.noise import draw_types
 from matwheel.seeded import derive_seeds, seeded_uniform
 
@@ -52,6 +54,28 @@ def initial_types(
     order = torch.argsort(owner.double() + seeded_uniform(slot_seeds, _ORDER, 1).squeeze(1).double())
     kept = slot < num_atoms[owner]  # sorting keeps crystals together, so places within them stay the same
     return types[order][kept]
+
+
+def types_on_sites(
+    types: Int[Tensor, " atoms"], site_types: Int[Tensor, " atoms"], num_atoms: Int[Tensor, " crystals"]
+) -> Int[Tensor, " atoms"]:
+    """The types of each crystal on sites of another one, where they resemble most what those held.
+
+    Resemblance is that of electronegativities, so that cations come where cations were. That it is the same element
+    counts as much as 0.5 of these.
+
+    Args:
+        types: [N], 1 to 100, in any order within a crystal.
+        site_types: [N], 1 to 100, what the sites held.
+        num_atoms: [B], sums to N.
+
+    Returns:
+        [N], of each crystal a permutation of its types.
+    """
+    polarity = electronegativities().to(types.device)
+    distance = (polarity[site_types - 1, None] - polarity).abs()
+    same = F.one_hot(site_types - 1, MAX_ATOMIC_NUMBER)
+    return assign_types(types, 0.5 * same - distance, num_atoms)
 
 
 def assign_types(

@@ -1,11 +1,12 @@
-"""The default latent prior: a kernel density."""
+"""The default latent prior: a kernel density, and known crystals as templates."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
@@ -14,19 +15,26 @@ from matwheel.models.con_cdvae import ConCDVAE
 from matwheel.models.latent_prior import LatentPrior
 from matwheel.models.latents import LatentBatch
 from matwheel.nn.latent_density import LatentDensity
+from matwheel.nn.templates import Template, Templates
 
 
 class KernelPrior(LatentPrior):
     """Latents near those of training crystals of similar conditions; see `LatentDensity`. There is nothing to train.
 
     A few hundred latents are too few for a diffusion model to learn where latents are and what they owe to their
-    conditions (experiments/latent_prior). The prior holds the latents of the training crystals.
+    conditions (experiments/latent_prior), and a few hundred crystals for a decoder to learn where atoms sit exactly. So
+    each crystal is modelled on a template, the training crystal with the nearest latent: it has as many atoms, they
+    begin near its sites, and its cell differs from the template's as the decoded one of its latent does from that of
+    the template's latent (`Templates`). What it is made of, its latent says. The prior holds the training crystals and
+    their latents.
 
     Args:
         vae: See `LatentPrior`.
         sampler: See `LatentPrior`.
         bandwidth: Share of noise in a latent, from 0 (those of training crystals) to 1 (conditions are ignored). Less
             gives crystals more like real ones, more gives more new ones.
+        template_noise: A, noise with which atoms leave the sites of the template, enough to repair what changed. None
+            to do without templates: cells are as decoded, and atoms begin anywhere.
         oversample: See `LatentPrior`.
         valid_compositions: See `LatentPrior`.
         max_atoms_per_batch: See `LatentPrior`.
@@ -40,6 +48,7 @@ class KernelPrior(LatentPrior):
         vae: ConCDVAE,
         sampler: Sampler | None = None,
         bandwidth: float = 0.4,
+        template_noise: float | None = 0.25,
         oversample: int = 1,
         valid_compositions: bool = True,
         max_atoms_per_batch: int = 2048,
@@ -48,9 +57,13 @@ class KernelPrior(LatentPrior):
         super().__init__(vae, sampler, oversample, valid_compositions, max_atoms_per_batch, vae_checkpoint)
         if not 0 <= bandwidth <= 1:
             raise ValueError(f"the bandwidth is the share of noise in a latent, in [0, 1], not {bandwidth:g}")
-        self.save_hyperparameters("bandwidth")
+        if template_noise is not None and template_noise <= 0:
+            raise ValueError(f"template_noise must be positive (A), or null for no templates, not {template_noise:g}")
+        self.save_hyperparameters("bandwidth", "template_noise")
         self.bandwidth = bandwidth
+        self.template_noise = template_noise
         self.density = LatentDensity(vae.latent_dim)
+        self.templates = Templates()
 
     @property
     def drawing(self) -> dict[str, float]:
@@ -58,7 +71,7 @@ class KernelPrior(LatentPrior):
         return {**super().drawing, "bandwidth": self.bandwidth}
 
     def on_fit_start(self) -> None:
-        """Take over the latents.
+        """Take over the training crystals.
 
         Raises:
             ValueError: If there are several processes.
@@ -68,14 +81,32 @@ class KernelPrior(LatentPrior):
         self.take_latents()
 
     def take_latents(self) -> None:
-        """Take over the latents of the training crystals of the trainer's data."""
+        """Take over the training crystals of the trainer's data, and their latents."""
         latents = self.latents.training_latents()
         conditions = latents.conditions.to(self.device)
         self.density.fit(latents.latents, self.vae.condition_embedding.encode(conditions, requested=False))
+        self.templates.fit(self._training_crystals())
+
+    @torch.no_grad()
+    def _training_crystals(self) -> Iterator[Template]:
+        """The training crystals in the order of their latents."""
+        for batch in self.latents.training_crystals():
+            batch = batch.to(self.device)
+            encoded = self.vae.condition_embedding.encode(batch.conditions, requested=False)
+            decoded = self.vae.decode_latent(self.encode(batch), encoded)
+            error = self.vae.lattice_scaler(batch.lattice, batch.num_atoms) - decoded.cell
+            yield Template(batch.num_atoms, batch.atomic_numbers, batch.frac_coords, error)
+
+    def templates_of(self, latents: Tensor) -> tuple[Template, float] | None:
+        """The training crystals with the nearest latents."""
+        if self.template_noise is None:
+            return None
+        return self.templates.take(torch.cdist(latents, self.density.latents).argmin(1)), self.template_noise
 
     def make_room(self, state: Mapping[str, Any]) -> None:
         """Before weights are loaded, take the sizes of what they hold of the training crystals."""
         self.density.make_room(state, "density.")
+        self.templates.make_room(state, "templates.")
 
     def training_step(self, batch: LatentBatch, batch_idx: int) -> None:
         """Nothing."""

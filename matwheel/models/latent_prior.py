@@ -7,11 +7,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning as L
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 from torch_geometric.data import Batch
@@ -19,17 +19,32 @@ from torch_geometric.data import Batch
 from matwheel.data.compositions import valid_compositions
 from matwheel.data.conditions import SampleRequests
 from matwheel.data.crystal import CrystalTable
-from matwheel.diffusion.samplers import Atoms, Cells, Denoise, DenoisingSampler, Sampler
+from matwheel.diffusion.samplers import Atoms, Cells, Denoise, DenoisingSampler, Sampler, Sites
 from matwheel.models.checkpoints import complete_checkpoint, load_weights, loading_trainer
 from matwheel.models.con_cdvae import ConCDVAE
 from matwheel.models.latents import LatentDataModule
 from matwheel.models.unpack import Provenance, unpack_crystals
 from matwheel.nn.condition import EncodedConditions
+from matwheel.nn.templates import Template
 from matwheel.progress import progress_bar
 from matwheel.seeded import derive_seeds
 
 _LATENTS = -1
 """Part of a crystal's seed from which its latents are drawn; the other parts, from 0, are its atoms'."""
+
+
+class Outline(NamedTuple):
+    """What is known of n crystals before any atom is placed.
+
+    Attributes:
+        cells: Empty cells.
+        latent: [n, D], mixed with the conditions, by which a decoder fills the cells.
+        consistent: [n], whether the template has as many atoms as the latent says; true where there is none.
+    """
+
+    cells: Cells
+    latent: Float[Tensor, "n latent"]
+    consistent: Bool[Tensor, " n"]
 
 
 class LatentPrior(L.LightningModule, ABC):
@@ -84,6 +99,10 @@ class LatentPrior(L.LightningModule, ABC):
     @abstractmethod
     def _draw(self, conditions: Tensor, seeds: Tensor) -> Tensor:
         """[n, D], a latent for each row of conditions [n, C] in the user's units and seed [n]."""
+
+    def templates_of(self, latents: Float[Tensor, "n latent"]) -> tuple[Template, float] | None:
+        """Known crystals on which those of latents are modelled, and the noise (A) with which atoms leave sites."""
+        return None
 
     @property
     def condition_names(self) -> list[str]:
@@ -179,7 +198,8 @@ class LatentPrior(L.LightningModule, ABC):
     ) -> Float[Tensor, "n latent"]:
         """A latent per request: of several drawn, the one that the property head finds closest to the request.
 
-        With `valid_compositions` it is the closest of those with a valid composition, if there are any.
+        With `valid_compositions` it is the closest of those with a valid composition, and with as many atoms as their
+        template, if there are any.
 
         Args:
             conditions: [n, C], user's units.
@@ -194,9 +214,9 @@ class LatentPrior(L.LightningModule, ABC):
             encoded = self.vae.condition_embedding.encode(conditions)
             error = self.vae.property_head.loss(latents, encoded).view(-1, oversample)
             if self.valid_compositions and oversample > 1:
-                cells, _ = self._cells(latents, encoded, repeated)
+                cells, _, consistent = self._outline(latents, encoded, repeated)
                 valid = valid_compositions(cells.types().cpu().numpy(), cells.num_atoms.cpu().numpy())
-                eligible = torch.from_numpy(valid).to(self.device).view_as(error)
+                eligible = (torch.from_numpy(valid).to(self.device) & consistent).view_as(error)
                 error = error.masked_fill(~eligible & eligible.any(1, keepdim=True), torch.inf)
         best = error.argmin(1)
         return latents.view(len(seeds), oversample, -1)[torch.arange(len(seeds), device=self.device), best]
@@ -214,17 +234,24 @@ class LatentPrior(L.LightningModule, ABC):
         """Make a crystal of each latent, as `sample` does of those it draws; of `encode` they are reconstructions."""
         conditions, seeds = conditions.to(self.device, torch.float32), seeds.to(self.device)
         with self._evaluating():
-            cells, mixed = self._cells(latents, self.vae.condition_embedding.encode(conditions), seeds)
+            cells, mixed, _ = self._outline(latents, self.vae.condition_embedding.encode(conditions), seeds)
             atoms = self._fill(cells, mixed, progress)
         return unpack_crystals(atoms, cells, index, self.condition_names, conditions, provenance)
 
-    def _cells(self, latents: Tensor, encoded: EncodedConditions, seeds: Tensor) -> tuple[Cells, Tensor]:
-        """Empty cells, and the latents mixed with their conditions, by which a decoder fills them."""
+    def _outline(self, latents: Tensor, encoded: EncodedConditions, seeds: Tensor) -> Outline:
         decoded = self.vae.decode_latent(latents, encoded)
-        num_atoms = decoded.most_likely_num_atoms()
-        lattice = self.vae.lattice_scaler.cells(decoded.cell, num_atoms)
+        num_atoms, cell, sites = decoded.most_likely_num_atoms(), decoded.cell, None
+        consistent = torch.ones_like(num_atoms, dtype=torch.bool)
+        modelled = self.templates_of(latents)
+        if modelled is not None:
+            template, noise = modelled
+            consistent = num_atoms == template.num_atoms
+            num_atoms, cell = template.num_atoms, cell + template.cell_error
+            sites = Sites(template.frac_coords, template.atomic_numbers, noise)
+        lattice = self.vae.lattice_scaler.cells(cell, num_atoms)
         extent = self.vae.vacuum.extent(lattice, num_atoms)
-        return Cells(lattice, num_atoms, decoded.composition_logits.softmax(1), extent, seeds), decoded.latent
+        cells = Cells(lattice, num_atoms, decoded.composition_logits.softmax(1), extent, seeds, sites)
+        return Outline(cells, decoded.latent, consistent)
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:
@@ -242,7 +269,8 @@ class LatentPrior(L.LightningModule, ABC):
         noise = self.vae.coordinate_noise
         parts = list(_parts_by_atoms(cells.num_atoms.tolist(), self.max_atoms_per_batch))
         filled = []
-        with progress_bar("sampling", len(parts) * self.sampler.num_calls(noise), "step", progress) as bar:
+        calls = len(self.sampler.steps(noise, cells.sites))
+        with progress_bar("sampling", len(parts) * calls, "step", progress) as bar:
             for part in parts:
                 some = cells.take(part)
                 denoise = self.vae.denoiser(latent[part], some.num_atoms, some.lattice)

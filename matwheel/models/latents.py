@@ -82,6 +82,10 @@ class LatentDataModule(L.LightningDataModule):
             self._training = self._encoded(self.crystals.train_rows)
         return self._training
 
+    def training_crystals(self) -> Iterable[Batch]:
+        """The training crystals in the order of their latents."""
+        return self.crystals.ordered_dataloader(self.crystals.train_rows)
+
     def ids(self, rows: Tensor) -> list[str]:
         """Names of the crystals of a batch (its `row`)."""
         return self.crystals.ids(rows)

@@ -75,7 +75,7 @@ def test_atoms_arrive_at_the_sites(sampler: Sampler) -> None:
     if not sampler.keeps_composition:
         assert torch.equal(atoms.atomic_numbers, distance.argmin(1) + 1)
     assert len(distance.argmin(1).unique()) == 3
-    assert gas.calls == sampler.num_calls(noise)
+    assert gas.calls == len(sampler.steps(noise))
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)

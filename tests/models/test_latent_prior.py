@@ -250,7 +250,7 @@ def test_types_that_are_given_stay(sampler: Sampler) -> None:
     table = prior.sample(conditions, seeds, index, WHERE)
     with torch.no_grad():
         encoded = prior.vae.condition_embedding.encode(conditions)
-        cells, _ = prior._cells(prior.draw_latents(conditions, seeds), encoded, seeds)
+        cells, *_ = prior._outline(prior.draw_latents(conditions, seeds), encoded, seeds)
     assert np.concatenate([crystal.atomic_numbers for crystal in table]).tolist() == cells.types().tolist()
 
 
