@@ -26,7 +26,6 @@ from matwheel.diffusion.samplers import DenoisingSampler
 from matwheel.memory import keep_freed_memory
 from matwheel.models.con_cdvae import ConCDVAE
 from matwheel.models.kernel_prior import KernelPrior
-from matwheel.models.latents import latent_features
 from matwheel.models.predictor import PropertyPredictor
 from matwheel.models.unpack import Provenance
 from matwheel.nn.cell_encoder import CellEncoder
@@ -174,8 +173,7 @@ def measure(repeats: int) -> dict[str, float]:
 
     prior = KernelPrior(default, DenoisingSampler(DEFAULT_CALLS), oversample=DEFAULT_LATENTS)
     conditions = data.training_statistics().conditions.float()
-    latents = torch.from_numpy(latent_features(prior, data.ordered_dataloader(data.train_rows))).float()
-    prior.density.fit(latents, default.condition_embedding.encode(conditions))
+    prior.take(data.ordered_dataloader(data.train_rows))
     requests, conditions = torch.arange(64), conditions[:64]
     seconds = median_seconds(lambda: prior.sample(conditions, requests, requests, Provenance("benchmark")), repeats)
     figures["sampling_s_per_structure"] = seconds / 64

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import time
 from pathlib import Path
 
@@ -18,18 +19,24 @@ import torch
 from matwheel.data.crystal import CrystalTable, FloatArray
 from matwheel.diffusion.samplers import DenoisingSampler
 from matwheel.metrics.potential import CHGNet
+from matwheel.models.kernel_prior import KernelPrior
 from matwheel.models.saved_generator import SavedGenerator
 from matwheel.models.unpack import Provenance
 
 MAX_SIGMA = 2.5
-SAMPLERS = {
-    "25 steps, as by default": DenoisingSampler(25, 1.0, MAX_SIGMA),
-    "50 steps": DenoisingSampler(50, 1.0, MAX_SIGMA),
-    "25 steps, along the flow": DenoisingSampler(25, 0.0, MAX_SIGMA),
-    "25 steps, 10 correctors of 0.1": DenoisingSampler(25, 1.0, MAX_SIGMA, 10, 0.1),
-    "15 steps, 4 correctors of 0.3": DenoisingSampler(15, 1.0, MAX_SIGMA, 4, 0.3),
-    "15 steps, 4 of 0.3 at temperature 0.25": DenoisingSampler(15, 1.0, MAX_SIGMA, 4, 0.3, 0.25),
-    "15 steps, 4 of 0.3 at temperature 0": DenoisingSampler(15, 1.0, MAX_SIGMA, 4, 0.3, 0.0),
+COLD = DenoisingSampler(15, 1.0, MAX_SIGMA, 4, 0.3, 0.25)
+WAYS = {  # sampler, and noise with which atoms leave the sites of templates
+    "templates, 0.25 A (default)": (DenoisingSampler(25, 1.0, MAX_SIGMA), 0.25),
+    "templates, 0.1 A": (DenoisingSampler(25, 1.0, MAX_SIGMA), 0.1),
+    "templates, 0.5 A": (DenoisingSampler(25, 1.0, MAX_SIGMA), 0.5),
+    "templates, 15 steps, 4 of 0.3 at temperature 0.25": (COLD, 0.25),
+    "25 steps": (DenoisingSampler(25, 1.0, MAX_SIGMA), None),
+    "50 steps": (DenoisingSampler(50, 1.0, MAX_SIGMA), None),
+    "25 steps, along the flow": (DenoisingSampler(25, 0.0, MAX_SIGMA), None),
+    "25 steps, 10 correctors of 0.1": (DenoisingSampler(25, 1.0, MAX_SIGMA, 10, 0.1), None),
+    "15 steps, 4 correctors of 0.3": (DenoisingSampler(15, 1.0, MAX_SIGMA, 4, 0.3), None),
+    "15 steps, 4 of 0.3 at temperature 0.25": (COLD, None),
+    "15 steps, 4 of 0.3 at temperature 0": (DenoisingSampler(15, 1.0, MAX_SIGMA, 4, 0.3, 0.0), None),
 }
 
 
@@ -56,13 +63,14 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=160)
     options = parser.parse_args()
     prior = SavedGenerator.load(options.prior).model
+    assert isinstance(prior, KernelPrior)
     origins = [json.loads(origin) for origin in CrystalTable.load(options.samples).origins[: options.n]]
     conditions = torch.tensor([[origin["conditions"][name] for name in prior.condition_names] for origin in origins])
     seeds = torch.tensor([origin["seed"] for origin in origins])
     latents = prior.draw_latents(conditions, seeds)
     rows, first = [], None
-    for name, sampler in SAMPLERS.items():
-        prior.sampler = sampler
+    for name, (sampler, noise) in WAYS.items():
+        prior.sampler, prior.template_noise = sampler, noise
         start = time.perf_counter()
         made = prior.decode(latents, conditions, seeds, torch.arange(len(seeds)), Provenance("benchmark"))
         seconds = (time.perf_counter() - start) / len(made)
@@ -71,7 +79,7 @@ def main() -> None:
         rows.append(
             {
                 "sampler": name,
-                "calls": len(sampler.steps(prior.vae.coordinate_noise)),
+                "calls": len(sampler.steps(prior.vae.coordinate_noise, math.inf if noise is None else noise)),
                 "s/structure": seconds,
                 "mean eV/atom": np.nanmean(energy),
                 "median difference": np.nanmedian(energy - first),

@@ -30,6 +30,7 @@ from matwheel.metrics.matching import find_matches
 from matwheel.metrics.pool import Pool
 from matwheel.metrics.validity import composition_validity, structure_validity
 from matwheel.models.predictor import PropertyPredictor
+from matwheel.models.kernel_prior import KernelPrior
 from matwheel.models.saved_generator import SavedGenerator
 from matwheel.models.trained import TrainedModel
 from matwheel.models.unpack import Provenance
@@ -72,6 +73,8 @@ def main() -> None:
     data.prepare_data()
     data.setup("fit")
     prior = SavedGenerator.load(options.prior).model
+    if isinstance(prior, KernelPrior):
+        prior.template_noise = None  # all the way from noise
     predictor = TrainedModel.load(options.predictor, PropertyPredictor).model
 
     training = data.table.take(data.train_rows)

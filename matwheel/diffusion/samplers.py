@@ -65,6 +65,11 @@ class Cells:
             sites = Sites(sites.frac_coords[first:last], sites.atomic_numbers[first:last], sites.max_sigma)
         return Cells(**{name: getattr(self, name)[part] for name in _PER_CRYSTAL}, sites=sites)
 
+    @property
+    def max_sigma(self) -> float:
+        """A, noise that atoms may begin with."""
+        return math.inf if self.sites is None else self.sites.max_sigma
+
     def types(self) -> Int[Tensor, " atoms"]:
         """[N], atomic numbers that follow the compositions: those that crystals begin with."""
         types = initial_types(self.composition, self.num_atoms, atom_seeds(self.seeds, self.num_atoms))
@@ -109,7 +114,7 @@ class Sampler(ABC):
         seeds = atom_seeds(cells.seeds, cells.num_atoms)
         types = cells.types()
         batch = torch.repeat_interleave(torch.arange(len(cells.num_atoms), device=seeds.device), cells.num_atoms)
-        updates = self.steps(noise, cells.sites)
+        updates = self.steps(noise, cells.max_sigma)
         if cells.sites is None:
             somewhere = seeded_uniform(seeds, _COORDINATES, 3) * cells.extent[batch]
         else:
@@ -135,16 +140,14 @@ class Sampler(ABC):
             sigmas: A, of every level, falling.
         """
 
-    def steps(self, noise: CoordinateNoise, sites: Sites | None = None) -> list[Update]:
-        """The steps from where atoms begin, each a call of the network."""
+    def steps(self, noise: CoordinateNoise, max_sigma: float = math.inf) -> list[Update]:
+        """The steps with at most so much noise (A), each a call of the network."""
         sigmas: list[float] = noise.sigmas.tolist()
         updates = self.schedule(sigmas)
-        if sites is None:
-            return updates
-        left = [update for update in updates if sigmas[update.level] <= sites.max_sigma * (1 + 1e-6)]
+        left = [update for update in updates if sigmas[update.level] <= max_sigma * (1 + 1e-6)]
         if not left:
             raise ValueError(
-                f"atoms are to begin with a noise of {sites.max_sigma:g} A, less than any step has: "
+                f"atoms are to begin with a noise of {max_sigma:g} A, less than any step has: "
                 f"{sigmas[updates[-1].level]:g} A"
             )
         return left

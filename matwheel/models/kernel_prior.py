@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
+from torch_geometric.data import Batch
 
 from matwheel.diffusion.samplers import Sampler
 from matwheel.models.con_cdvae import ConCDVAE
@@ -81,21 +82,28 @@ class KernelPrior(LatentPrior):
         self.take_latents()
 
     def take_latents(self) -> None:
-        """Take over the training crystals of the trainer's data, and their latents."""
-        latents = self.latents.training_latents()
-        conditions = latents.conditions.to(self.device)
-        self.density.fit(latents.latents, self.vae.condition_embedding.encode(conditions, requested=False))
-        self.templates.fit(self._training_crystals())
+        """Take over the training crystals of the trainer's data."""
+        self.take(self.latents.training_crystals())
 
     @torch.no_grad()
-    def _training_crystals(self) -> Iterator[Template]:
-        """The training crystals in the order of their latents."""
-        for batch in self.latents.training_crystals():
+    def take(self, crystals: Iterable[Batch]) -> None:
+        """Take over training crystals and their latents.
+
+        Args:
+            crystals: Batches of them, with `conditions`.
+        """
+        latents, conditions, templates = [], [], []
+        for batch in crystals:
             batch = batch.to(self.device)
+            latents.append(self.encode(batch))
+            conditions.append(batch.conditions)
             encoded = self.vae.condition_embedding.encode(batch.conditions, requested=False)
-            decoded = self.vae.decode_latent(self.encode(batch), encoded)
-            error = self.vae.lattice_scaler(batch.lattice, batch.num_atoms) - decoded.cell
-            yield Template(batch.num_atoms, batch.atomic_numbers, batch.frac_coords, error)
+            decoded = self.vae.decode_latent(latents[-1], encoded)
+            cell_error = self.vae.lattice_scaler(batch.lattice, batch.num_atoms) - decoded.cell
+            templates.append(Template(batch.num_atoms, batch.atomic_numbers, batch.frac_coords, cell_error))
+        known = self.vae.condition_embedding.encode(torch.cat(conditions), requested=False)
+        self.density.fit(torch.cat(latents), known)
+        self.templates.fit(templates)
 
     def templates_of(self, latents: Tensor) -> tuple[Template, float] | None:
         """The training crystals with the nearest latents."""

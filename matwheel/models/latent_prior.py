@@ -67,7 +67,7 @@ class LatentPrior(L.LightningModule, ABC):
 
     checkpoint_kind = "LatentPrior"
     trains = True
-    """Whether there are weights to train; else the latents of the training crystals are all it needs."""
+    """Whether there are weights to train; else the training crystals and their latents are all it needs."""
 
     def __init__(
         self,
@@ -94,7 +94,7 @@ class LatentPrior(L.LightningModule, ABC):
         """Written into the origin of predicted crystals; by default a hash of the weights, and round 0."""
 
     def take_latents(self) -> None:
-        """Before a fit, see all latents of the training crystals."""
+        """Before a fit, see all training crystals of the trainer's data."""
 
     @abstractmethod
     def _draw(self, conditions: Tensor, seeds: Tensor) -> Tensor:
@@ -269,7 +269,7 @@ class LatentPrior(L.LightningModule, ABC):
         noise = self.vae.coordinate_noise
         parts = list(_parts_by_atoms(cells.num_atoms.tolist(), self.max_atoms_per_batch))
         filled = []
-        calls = len(self.sampler.steps(noise, cells.sites))
+        calls = len(self.sampler.steps(noise, cells.max_sigma))
         with progress_bar("sampling", len(parts) * calls, "step", progress) as bar:
             for part in parts:
                 some = cells.take(part)

@@ -60,7 +60,6 @@ class LatentDataModule(L.LightningDataModule):
         super().__init__()
         self.crystals = crystals
         self.batch_size = batch_size
-        self._training: LatentBatch | None = None
 
     @property
     def conditions(self) -> list[str]:
@@ -74,16 +73,9 @@ class LatentDataModule(L.LightningDataModule):
     def setup(self, stage: str) -> None:
         """Load the crystals."""
         self.crystals.setup(stage)
-        self._training = None
-
-    def training_latents(self) -> LatentBatch:
-        """Latents of the training crystals, once the model is where it trains."""
-        if self._training is None:
-            self._training = self._encoded(self.crystals.train_rows)
-        return self._training
 
     def training_crystals(self) -> Iterable[Batch]:
-        """The training crystals in the order of their latents."""
+        """The training crystals themselves, in order."""
         return self.crystals.ordered_dataloader(self.crystals.train_rows)
 
     def ids(self, rows: Tensor) -> list[str]:
@@ -96,7 +88,7 @@ class LatentDataModule(L.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[LatentBatch]:
         """Shuffled latents of the training crystals."""
-        return self._loader(self.training_latents(), shuffle=True)
+        return self._loader(self._encoded(self.crystals.train_rows), shuffle=True)
 
     def val_dataloader(self) -> DataLoader[LatentBatch]:
         """Latents of the validation crystals."""

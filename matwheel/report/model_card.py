@@ -75,7 +75,7 @@ def card_of_model(trained: TrainedModel[Any], folder: Path) -> str:
         "kind": f"{kind}, a {'generator of crystals' if is_generator else 'property predictor'}",
         **({} if is_generator else _trained_on(trained.path)),
         **({} if is_generator else {"intervals": _intervals(trained.validation_predictions is not None)}),
-        **({"holds": "the latents of its training crystals"} if isinstance(model, KernelPrior) else {}),
+        **({"holds": "its training crystals and their latents"} if isinstance(model, KernelPrior) else {}),
         "parameters": f"{sum(parameter.numel() for parameter in model.parameters()):,}",
     }
     names = model.condition_names if is_generator else [str(target or trained.config.data_options()["target"])]

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from matwheel.diffusion.noise import CoordinateNoise
 from matwheel.diffusion.periodic import minimum_image
-from matwheel.diffusion.samplers import AnnealedLangevin, Cells, DenoisingSampler, Sampler, Update
-from matwheel.diffusion.types import assign_types, initial_types
+from matwheel.diffusion.samplers import AnnealedLangevin, Cells, DenoisingSampler, Sampler, Sites, Update
+from matwheel.diffusion.types import assign_types, initial_types, types_on_sites
 from matwheel.seeded import atom_seeds
 
 NUM_ATOMS = torch.tensor([3, 1, 5, 2, 4, 1, 2, 6])
@@ -86,6 +86,45 @@ def test_a_sample_does_not_depend_on_its_batch(sampler: Sampler) -> None:
     alone = sampler.sample(LatticeGas(third, noise), noise, third)
     torch.testing.assert_close(together.frac_coords[4:9], alone.frac_coords, atol=1e-4, rtol=0)
     assert torch.equal(together.atomic_numbers[4:9], alone.atomic_numbers)
+
+
+def on_sites(cells: Cells, max_sigma: float) -> Cells:
+    """Every atom begins on a site of the lattice gas, which held hydrogen, helium or lithium."""
+    number = torch.arange(int(cells.num_atoms.sum())) % 3
+    return replace(cells, sites=Sites(SITES[number], number + 1, max_sigma))
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_atoms_that_begin_on_sites_stay_there_and_take_fewer_steps(sampler: Sampler) -> None:
+    noise, cells = CoordinateNoise(), on_sites(gas_cells(), max_sigma=0.2)
+    gas = LatticeGas(cells, noise)
+    atoms = sampler.sample(gas, noise, cells)
+    assert cells.sites is not None
+    away = minimum_image(cells.sites.frac_coords - atoms.frac_coords, cells.lattice, gas.batch).norm(dim=1)
+    assert away.max() < (5 * math.sqrt(2) * 0.01 if isinstance(sampler, AnnealedLangevin) else 1e-4)
+    steps = sampler.steps(noise, 0.2)
+    assert gas.calls == len(steps) <= len(sampler.steps(noise)) * 2 / 3
+    assert steps == sampler.steps(noise)[-len(steps) :]
+    assert noise.sigmas[steps[0].level] <= 0.2001
+    # Few atoms would come back to the same site from anywhere.
+    free = sampler.sample(gas, noise, replace(cells, sites=None))
+    wandered = minimum_image(cells.sites.frac_coords - free.frac_coords, cells.lattice, gas.batch).norm(dim=1)
+    assert (wandered > 1).float().mean() > 0.4
+
+
+def test_a_sample_on_sites_does_not_depend_on_its_batch() -> None:
+    noise, cells = CoordinateNoise(), on_sites(gas_cells(), max_sigma=0.5)
+    together = DenoisingSampler().sample(LatticeGas(cells, noise), noise, cells)
+    part = cells.take(slice(2, 4))
+    alone = DenoisingSampler().sample(LatticeGas(part, noise), noise, part)
+    torch.testing.assert_close(together.frac_coords[4:11], alone.frac_coords, atol=1e-4, rtol=0)
+    assert torch.equal(together.atomic_numbers[4:11], alone.atomic_numbers)
+
+
+def test_less_noise_than_any_step_has_is_refused() -> None:
+    cells = on_sites(gas_cells(), max_sigma=0.005)
+    with pytest.raises(ValueError, match=r"begin with a noise of 0.005 A, less than any step has: 0.01 A"):
+        DenoisingSampler().sample(LatticeGas(cells, CoordinateNoise()), CoordinateNoise(), cells)
 
 
 def test_other_seeds_give_other_samples() -> None:
@@ -239,6 +278,27 @@ def test_types_are_assigned_as_they_fit_best(sizes: list[int], seed: int) -> Non
         rows = torch.arange(len(own))
         best = max(float(said[rows, torch.tensor(order) - 1].sum()) for order in permutations(own.tolist()))
         assert float(said[rows, given_ - 1].sum()) == pytest.approx(best, abs=1e-5)
+
+
+@settings(deadline=None, max_examples=30)
+@given(sizes=st.lists(st.integers(1, 6), min_size=1, max_size=4), seed=st.integers(0, 1000))
+def test_types_on_sites_are_those_of_the_crystal_and_stay_where_the_sites_held_them(
+    sizes: list[int], seed: int
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    held, types = torch.randint(1, 101, (2, sum(sizes)), generator=generator)
+    placed = types_on_sites(types, held, torch.tensor(sizes))
+    for own, given_ in zip(types.split(sizes), placed.split(sizes), strict=True):
+        assert sorted(own.tolist()) == sorted(given_.tolist())
+    order = torch.cat([torch.randperm(size, generator=generator) + sum(sizes[:i]) for i, size in enumerate(sizes)])
+    assert torch.equal(types_on_sites(held[order], held, torch.tensor(sizes)), held)
+
+
+def test_cations_come_where_cations_were() -> None:
+    # Perovskite BaTiO3 becomes KMgF3, whatever the order, and CsCl next to it LiH.
+    held = torch.tensor([56, 22, 8, 8, 8, 55, 17])
+    placed = types_on_sites(torch.tensor([9, 12, 9, 19, 9, 1, 3]), held, torch.tensor([5, 2]))
+    assert placed.tolist() == [19, 12, 9, 9, 9, 3, 1]
 
 
 def test_crystals_end_with_the_predicted_composition() -> None:

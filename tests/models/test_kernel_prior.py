@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
+from pymatgen.core import Lattice
 
 from matwheel.diffusion.samplers import DenoisingSampler
 from matwheel.flywheel.stages import FitSettings, train_prior
@@ -74,6 +76,61 @@ def test_a_checkpoint_of_any_number_of_crystals_can_be_loaded(fitted: tuple[Kern
         load_weights(second, path)
 
 
+def test_the_latent_of_a_training_crystal_gives_its_cell_and_sites() -> None:
+    prior, table = toy_prior(), toy_crystals(30)
+    data = ToyData(table)
+    values, known = data.values, data.training_statistics()
+    prior.vae.lattice_scaler.fit(known.lattices, known.num_atoms)
+    quiet_trainer(max_epochs=1).fit(prior, datamodule=LatentDataModule(data, batch_size=8))  # type: ignore[arg-type]
+    latents, seeds = prior.density.latents, torch.arange(30)
+    made = prior.decode(latents, values, seeds, seeds, WHERE)
+    for one, own in zip(made, table, strict=True):
+        assert one.num_atoms == own.num_atoms
+        assert Lattice(one.lattice).parameters == pytest.approx(Lattice(own.lattice).parameters, rel=1e-4)
+    with torch.no_grad():
+        outline = prior._outline(latents, prior.vae.condition_embedding.encode(values), seeds)
+    assert outline.cells.sites is not None
+    np.testing.assert_allclose(outline.cells.sites.frac_coords, table.frac_coords, atol=1e-6)
+    assert outline.cells.sites.atomic_numbers.tolist() == table.atomic_numbers.tolist()
+
+
+def test_without_templates_the_latent_alone_says_what_a_crystal_is_like(fitted: tuple[KernelPrior, Path]) -> None:
+    prior = toy_prior(template_noise=None)
+    load_weights(prior, fitted[1])  # templates may be turned off later
+    latents, seeds = prior.density.latents, torch.arange(30)
+    encoded = prior.vae.condition_embedding.encode(ToyData(toy_crystals(30)).values)
+    with torch.no_grad():
+        cells, _, consistent = prior._outline(latents, encoded, seeds)
+        decoded = prior.vae.decode_latent(latents, encoded)
+    assert cells.sites is None
+    assert consistent.all()
+    assert torch.equal(cells.num_atoms, decoded.most_likely_num_atoms())
+    torch.testing.assert_close(cells.lattice, prior.vae.lattice_scaler.cells(decoded.cell, cells.num_atoms))
+
+
+def test_latents_that_agree_with_their_template_come_first(
+    fitted: tuple[KernelPrior, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A composition meant for another number of atoms cannot be kept."""
+    monkeypatch.setattr(
+        "matwheel.models.latent_prior.valid_compositions", lambda numbers, sizes: np.ones(len(sizes), np.bool_)
+    )
+    conditions, seeds = ToyData(toy_crystals(30)).values, torch.arange(30)
+
+    def consistent(oversample: int) -> torch.Tensor:
+        prior = toy_prior(oversample=oversample, bandwidth=0.9)
+        load_weights(prior, fitted[1])
+        with torch.no_grad():
+            prior.vae.structure_heads.num_atoms[-1].bias[3] = 1e6  # three atoms, as a fifth of the templates have
+        encoded = prior.vae.condition_embedding.encode(conditions)
+        with torch.no_grad():
+            return prior._outline(prior.draw_latents(conditions, seeds), encoded, seeds).consistent
+
+    one, many = consistent(1), consistent(12)
+    assert one.float().mean() < 0.5
+    assert many.float().mean() > 0.8
+
+
 def test_a_fit_does_without_validation(fitted: tuple[KernelPrior, Path]) -> None:
     data, prior = ToyData(toy_crystals(30)), toy_prior()
     data.val_rows = data.val_rows[:0]
@@ -99,6 +156,8 @@ def test_the_stage_of_the_wheel_gives_the_same_as_a_fit(fitted: tuple[KernelPrio
 def test_bandwidth_and_processes_are_checked() -> None:
     with pytest.raises(ValueError, match=r"in \[0, 1\], not 1.5"):
         toy_prior(bandwidth=1.5)
+    with pytest.raises(ValueError, match="template_noise must be positive"):
+        toy_prior(template_noise=0.0)
     prior = toy_prior()
     trainer = quiet_trainer(max_epochs=1)
     trainer.strategy.world_size = 2  # type: ignore[misc]
