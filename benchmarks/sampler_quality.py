@@ -29,8 +29,8 @@ from matwheel.metrics.fingerprints import Fingerprints
 from matwheel.metrics.matching import find_matches
 from matwheel.metrics.pool import Pool
 from matwheel.metrics.validity import composition_validity, structure_validity
-from matwheel.models.predictor import PropertyPredictor
 from matwheel.models.kernel_prior import KernelPrior
+from matwheel.models.predictor import PropertyPredictor
 from matwheel.models.saved_generator import SavedGenerator
 from matwheel.models.trained import TrainedModel
 from matwheel.models.unpack import Provenance
