@@ -57,7 +57,7 @@ def element_features() -> Tensor:
 
 @cache
 def electronegativities() -> Tensor:
-    """[100], Pauling electronegativity of each element from H to Fm; that of F for the noble gases that have none."""
+    """[100], Pauling electronegativity of each element from H to Fm; 4 for the noble gases that have none."""
     values = [_number(Element.from_Z(z), "X") for z in range(1, MAX_ATOMIC_NUMBER + 1)]
     return torch.tensor(values).nan_to_num(4.0)
 

@@ -29,7 +29,7 @@ class Sites(NamedTuple):
     Attributes:
         frac_coords: [N, 3], in [0, 1).
         atomic_numbers: [N], 1 to 100, what the sites held, which decides who takes them (`types_on_sites`).
-        max_sigma: A, noise that atoms begin with: steps with more are left out.
+        max_sigma: A, most noise that atoms begin with: steps with more are left out.
     """
 
     frac_coords: Float[Tensor, "atoms 3"]
@@ -115,6 +115,8 @@ class Sampler(ABC):
         types = cells.types()
         batch = torch.repeat_interleave(torch.arange(len(cells.num_atoms), device=seeds.device), cells.num_atoms)
         updates = self.steps(noise, cells.max_sigma)
+        if not updates:
+            raise ValueError(f"no step has a noise of at most {cells.max_sigma:g} A, with which atoms are to begin")
         if cells.sites is None:
             somewhere = seeded_uniform(seeds, _COORDINATES, 3) * cells.extent[batch]
         else:
@@ -144,13 +146,7 @@ class Sampler(ABC):
         """The steps with at most so much noise (A), each a call of the network."""
         sigmas: list[float] = noise.sigmas.tolist()
         updates = self.schedule(sigmas)
-        left = [update for update in updates if sigmas[update.level] <= max_sigma * (1 + 1e-6)]
-        if not left:
-            raise ValueError(
-                f"atoms are to begin with a noise of {max_sigma:g} A, less than any step has: "
-                f"{sigmas[updates[-1].level]:g} A"
-            )
-        return left
+        return [update for update in updates if sigmas[update.level] <= max_sigma * (1 + 1e-6)]
 
 
 class Update(NamedTuple):
@@ -215,7 +211,8 @@ class DenoisingSampler(Sampler):
     one of DDIM (Song, Meng & Ermon, ICLR 2021). The last step goes all the way and adds no noise.
 
     Args:
-        num_steps: Noise levels visited, and network calls without a corrector.
+        num_steps: Noise levels visited, and network calls without a corrector, from `max_sigma` on; atoms that begin on
+            sites take those with less noise.
         stochasticity: 0 follows the probability flow; 1 replaces as much of the old noise by new as ancestral sampling
             does (eta of DDIM). New noise lets later steps repair errors of earlier ones.
         max_sigma: A, noise level to start from.

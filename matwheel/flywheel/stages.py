@@ -31,7 +31,7 @@ from matwheel.flywheel.trainers import BEST, StageTrainers
 from matwheel.models.averaging import WeightAverage
 from matwheel.models.checkpoints import load_weights
 from matwheel.models.con_cdvae import ConCDVAE
-from matwheel.models.latent_prior import LatentPrior, LatentsTaken
+from matwheel.models.latent_prior import CrystalsTaken, LatentPrior
 from matwheel.models.latents import LatentDataModule
 from matwheel.models.multi_task import MultiTaskPredictor
 from matwheel.writers import (
@@ -126,15 +126,15 @@ def train_prior(
     """Train the latent prior of a trained autoencoder; leaves `best.ckpt`, which holds the whole generator."""
     latents = LatentDataModule(copy.copy(data), settings.batch_size)
     if not prior.trains:
-        return _take_latents(prior, latents, folder, trainers)
+        return _take_crystals(prior, latents, folder, trainers)
     return _fit(prior, latents, settings, seed, folder, trainers, "prior")
 
 
-def _take_latents(
+def _take_crystals(
     prior: LatentPrior, data: LatentDataModule, folder: Path, trainers: StageTrainers
 ) -> dict[str, float]:
     """As `_fit`, for a prior without weights to train, by a validation: several processes may do that as well."""
-    with trainers.trainer(folder, "prior", [LatentsTaken()]) as trainer:
+    with trainers.trainer(folder, "prior", [CrystalsTaken()]) as trainer:
         (metrics,) = trainer.validate(prior, datamodule=data, verbose=False)
         trainer.save_checkpoint(folder / BEST)
     return dict(metrics)

@@ -34,8 +34,9 @@ class KernelPrior(LatentPrior):
         sampler: See `LatentPrior`.
         bandwidth: Share of noise in a latent, from 0 (those of training crystals) to 1 (conditions are ignored). Less
             gives crystals more like real ones, more gives more new ones.
-        template_noise: A, noise with which atoms leave the sites of the template, enough to repair what changed. None
-            to do without templates: cells are as decoded, and atoms begin anywhere.
+        template_noise: A, most noise with which atoms leave the sites of the template; the first step of the sampler
+            that has no more is where they begin. None to do without templates: cells are as decoded, and atoms begin
+            anywhere.
         oversample: See `LatentPrior`.
         valid_compositions: See `LatentPrior`.
         max_atoms_per_batch: See `LatentPrior`.
@@ -58,8 +59,11 @@ class KernelPrior(LatentPrior):
         super().__init__(vae, sampler, oversample, valid_compositions, max_atoms_per_batch, vae_checkpoint)
         if not 0 <= bandwidth <= 1:
             raise ValueError(f"the bandwidth is the share of noise in a latent, in [0, 1], not {bandwidth:g}")
-        if template_noise is not None and template_noise <= 0:
-            raise ValueError(f"template_noise must be positive (A), or null for no templates, not {template_noise:g}")
+        if template_noise is not None and not self.sampler.steps(vae.coordinate_noise, template_noise):
+            raise ValueError(
+                f"the sampler has no step with a noise of at most {template_noise:g} A: raise template_noise, give the "
+                "sampler more steps, or set template_noise to null, for no templates"
+            )
         self.save_hyperparameters("bandwidth", "template_noise")
         self.bandwidth = bandwidth
         self.template_noise = template_noise
@@ -79,19 +83,11 @@ class KernelPrior(LatentPrior):
         """
         if self.trainer.world_size > 1:
             raise ValueError("this prior has no weights to train, and needs one process: set --trainer.devices 1")
-        self.take_latents()
-
-    def take_latents(self) -> None:
-        """Take over the training crystals of the trainer's data."""
-        self.take(self.latents.training_crystals())
+        self.take_crystals(self.latents.training_crystals())
 
     @torch.no_grad()
-    def take(self, crystals: Iterable[Batch]) -> None:
-        """Take over training crystals and their latents.
-
-        Args:
-            crystals: Batches of them, with `conditions`.
-        """
+    def take_crystals(self, crystals: Iterable[Batch]) -> None:
+        """Keep the training crystals and their latents."""
         latents, conditions, templates = [], [], []
         for batch in crystals:
             batch = batch.to(self.device)
@@ -105,11 +101,11 @@ class KernelPrior(LatentPrior):
         self.density.fit(torch.cat(latents), known)
         self.templates.fit(templates)
 
-    def templates_of(self, latents: Tensor) -> tuple[Template, float] | None:
+    def templates_of(self, latents: Tensor) -> Template:
         """The training crystals with the nearest latents."""
-        if self.template_noise is None:
-            return None
-        return self.templates.take(torch.cdist(latents, self.density.latents).argmin(1)), self.template_noise
+        # In float32 the nearest of two like crystals may depend on what else is in the batch.
+        distances = torch.cdist(latents.double(), self.density.latents.double())
+        return self.templates.take(distances.argmin(1))
 
     def make_room(self, state: Mapping[str, Any]) -> None:
         """Before weights are loaded, take the sizes of what they hold of the training crystals."""

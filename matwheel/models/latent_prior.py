@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -68,6 +69,8 @@ class LatentPrior(L.LightningModule, ABC):
     checkpoint_kind = "LatentPrior"
     trains = True
     """Whether there are weights to train; else the training crystals and their latents are all it needs."""
+    template_noise: float | None = None
+    """A, most noise with which atoms leave the sites of `templates_of`; None if crystals are modelled on none."""
 
     def __init__(
         self,
@@ -93,16 +96,16 @@ class LatentPrior(L.LightningModule, ABC):
         self.provenance: Provenance | None = None
         """Written into the origin of predicted crystals; by default a hash of the weights, and round 0."""
 
-    def take_latents(self) -> None:
-        """Before a fit, see all training crystals of the trainer's data."""
+    def take_crystals(self, crystals: Iterable[Batch]) -> None:
+        """Before a fit, see all training crystals, in batches with `conditions`."""
 
     @abstractmethod
     def _draw(self, conditions: Tensor, seeds: Tensor) -> Tensor:
         """[n, D], a latent for each row of conditions [n, C] in the user's units and seed [n]."""
 
-    def templates_of(self, latents: Float[Tensor, "n latent"]) -> tuple[Template, float] | None:
-        """Known crystals on which those of latents are modelled, and the noise (A) with which atoms leave sites."""
-        return None
+    def templates_of(self, latents: Float[Tensor, "n latent"]) -> Template:
+        """Known crystals on which those of latents are modelled."""
+        raise NotImplementedError(f"{type(self).__name__} knows no crystals")
 
     @property
     def condition_names(self) -> list[str]:
@@ -198,8 +201,8 @@ class LatentPrior(L.LightningModule, ABC):
     ) -> Float[Tensor, "n latent"]:
         """A latent per request: of several drawn, the one that the property head finds closest to the request.
 
-        With `valid_compositions` it is the closest of those with a valid composition, and with as many atoms as their
-        template, if there are any.
+        With `valid_compositions` those with a valid composition come first; among these, or among all, those that say as
+        many atoms as their template has.
 
         Args:
             conditions: [n, C], user's units.
@@ -213,13 +216,21 @@ class LatentPrior(L.LightningModule, ABC):
             latents = self._draw(conditions, derive_seeds(derive_seeds(repeated, _LATENTS), turn))
             encoded = self.vae.condition_embedding.encode(conditions)
             error = self.vae.property_head.loss(latents, encoded).view(-1, oversample)
-            if self.valid_compositions and oversample > 1:
-                cells, _, consistent = self._outline(latents, encoded, repeated)
-                valid = valid_compositions(cells.types().cpu().numpy(), cells.num_atoms.cpu().numpy())
-                eligible = (torch.from_numpy(valid).to(self.device) & consistent).view_as(error)
-                error = error.masked_fill(~eligible & eligible.any(1, keepdim=True), torch.inf)
+            if oversample > 1:
+                merit = self._merit(latents, encoded, repeated).view_as(error)
+                error = error.masked_fill(merit < merit.amax(1, keepdim=True), torch.inf)
         best = error.argmin(1)
         return latents.view(len(seeds), oversample, -1)[torch.arange(len(seeds), device=self.device), best]
+
+    def _merit(self, latents: Tensor, encoded: EncodedConditions, seeds: Tensor) -> Tensor:
+        """[n], higher for latents that are to be decoded first, whatever their property."""
+        cells, _, consistent = self._outline(latents, encoded, seeds)
+        merit = consistent.long()
+        if self.valid_compositions:
+            types = replace(cells, sites=None).types()  # in any order
+            valid = valid_compositions(types.cpu().numpy(), cells.num_atoms.cpu().numpy())
+            merit += 2 * torch.from_numpy(valid).to(self.device)
+        return merit
 
     @torch.inference_mode()
     def decode(
@@ -231,7 +242,7 @@ class LatentPrior(L.LightningModule, ABC):
         provenance: Provenance,
         progress: bool = False,
     ) -> CrystalTable:
-        """Make a crystal of each latent, as `sample` does of those it draws; of `encode` they are reconstructions."""
+        """Make a crystal of each latent, as `sample` does of those it draws."""
         conditions, seeds = conditions.to(self.device, torch.float32), seeds.to(self.device)
         with self._evaluating():
             cells, mixed, _ = self._outline(latents, self.vae.condition_embedding.encode(conditions), seeds)
@@ -242,12 +253,11 @@ class LatentPrior(L.LightningModule, ABC):
         decoded = self.vae.decode_latent(latents, encoded)
         num_atoms, cell, sites = decoded.most_likely_num_atoms(), decoded.cell, None
         consistent = torch.ones_like(num_atoms, dtype=torch.bool)
-        modelled = self.templates_of(latents)
-        if modelled is not None:
-            template, noise = modelled
+        if self.template_noise is not None:
+            template = self.templates_of(latents)
             consistent = num_atoms == template.num_atoms
             num_atoms, cell = template.num_atoms, cell + template.cell_error
-            sites = Sites(template.frac_coords, template.atomic_numbers, noise)
+            sites = Sites(template.frac_coords, template.atomic_numbers, self.template_noise)
         lattice = self.vae.lattice_scaler.cells(cell, num_atoms)
         extent = self.vae.vacuum.extent(lattice, num_atoms)
         cells = Cells(lattice, num_atoms, decoded.composition_logits.softmax(1), extent, seeds, sites)
@@ -291,13 +301,13 @@ class LatentPrior(L.LightningModule, ABC):
         return digest.hexdigest()
 
 
-class LatentsTaken(Callback):
-    """Lets a prior see the training latents when a validation begins: a fit of one without weights to train."""
+class CrystalsTaken(Callback):
+    """Lets a prior see the training crystals when a validation begins: a fit of one without weights to train."""
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """See above."""
         assert isinstance(pl_module, LatentPrior)
-        pl_module.take_latents()
+        pl_module.take_crystals(pl_module.latents.training_crystals())
 
 
 def _parts_by_atoms(num_atoms: list[int], limit: int) -> Iterator[slice]:

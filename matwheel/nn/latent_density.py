@@ -52,7 +52,7 @@ class LatentDensity(nn.Module):
         """
         if len(latents) < 2:
             raise ValueError(f"{len(latents)} crystal has no covariance: the prior needs two at least")
-        device, latents = self.mean.device, latents.clone()
+        device, latents = self.mean.device, latents.clone().cpu()  # the same factor whatever the device
         mean = latents.double().mean(0)
         covariance = torch.cov(latents.double().T).view(len(mean), -1)
         jitter = (_JITTER * covariance.diagonal().mean()).clamp_min(1e-12)

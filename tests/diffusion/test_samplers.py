@@ -123,7 +123,7 @@ def test_a_sample_on_sites_does_not_depend_on_its_batch() -> None:
 
 def test_less_noise_than_any_step_has_is_refused() -> None:
     cells = on_sites(gas_cells(), max_sigma=0.005)
-    with pytest.raises(ValueError, match=r"begin with a noise of 0.005 A, less than any step has: 0.01 A"):
+    with pytest.raises(ValueError, match=r"no step has a noise of at most 0.005 A"):
         DenoisingSampler().sample(LatticeGas(cells, CoordinateNoise()), CoordinateNoise(), cells)
 
 

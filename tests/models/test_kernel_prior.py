@@ -156,8 +156,8 @@ def test_the_stage_of_the_wheel_gives_the_same_as_a_fit(fitted: tuple[KernelPrio
 def test_bandwidth_and_processes_are_checked() -> None:
     with pytest.raises(ValueError, match=r"in \[0, 1\], not 1.5"):
         toy_prior(bandwidth=1.5)
-    with pytest.raises(ValueError, match="template_noise must be positive"):
-        toy_prior(template_noise=0.0)
+    with pytest.raises(ValueError, match=r"no step with a noise of at most 0.005 A: raise template_noise"):
+        toy_prior(template_noise=0.005)
     prior = toy_prior()
     trainer = quiet_trainer(max_epochs=1)
     trainer.strategy.world_size = 2  # type: ignore[misc]
