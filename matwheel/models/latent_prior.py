@@ -201,8 +201,8 @@ class LatentPrior(L.LightningModule, ABC):
     ) -> Float[Tensor, "n latent"]:
         """A latent per request: of several drawn, the one that the property head finds closest to the request.
 
-        With `valid_compositions` those with a valid composition come first; among these, or among all, those that say as
-        many atoms as their template has.
+        With `valid_compositions` those with a valid composition come first; among these, or among all, those that say
+        as many atoms as their template has.
 
         Args:
             conditions: [n, C], user's units.

@@ -117,8 +117,8 @@ def test_latents_that_agree_with_their_template_come_first(
     )
     conditions, seeds = ToyData(toy_crystals(30)).values, torch.arange(30)
 
-    def consistent(oversample: int) -> torch.Tensor:
-        prior = toy_prior(oversample=oversample, bandwidth=0.9)
+    def consistent(oversample: int, **options: object) -> torch.Tensor:
+        prior = toy_prior(oversample=oversample, bandwidth=0.9, **options)
         load_weights(prior, fitted[1])
         with torch.no_grad():
             prior.vae.structure_heads.num_atoms[-1].bias[3] = 1e6  # three atoms, as a fifth of the templates have
@@ -129,6 +129,24 @@ def test_latents_that_agree_with_their_template_come_first(
     one, many = consistent(1), consistent(12)
     assert one.float().mean() < 0.5
     assert many.float().mean() > 0.8
+    assert torch.equal(consistent(12, valid_compositions=False), many)
+    # What has no valid composition comes after all that have, whatever its number of atoms.
+    monkeypatch.setattr("matwheel.models.latent_prior.valid_compositions", lambda numbers, sizes: sizes != 3)
+    assert not consistent(12).any()
+
+
+def test_a_sample_alone_equals_itself_among_others(fitted: tuple[KernelPrior, Path]) -> None:
+    prior = toy_prior(oversample=3)
+    load_weights(prior, fitted[1])
+    conditions, seeds = ToyData(toy_crystals(30)).values, torch.arange(30)
+    together = prior.sample(conditions, seeds, seeds, WHERE)
+    for row in (0, 11, 29):
+        part = slice(row, row + 1)
+        alone = prior.sample(conditions[part], seeds[part], seeds[part], WHERE)[0]
+        assert alone.id == together[row].id
+        assert alone.atomic_numbers.tolist() == together[row].atomic_numbers.tolist()
+        np.testing.assert_allclose(alone.lattice, together[row].lattice, atol=1e-4)
+        np.testing.assert_allclose(alone.frac_coords, together[row].frac_coords, atol=1e-3)
 
 
 def test_a_fit_does_without_validation(fitted: tuple[KernelPrior, Path]) -> None:
@@ -142,7 +160,8 @@ def test_the_stage_of_the_wheel_gives_the_same_as_a_fit(fitted: tuple[KernelPrio
     prior, path = fitted
     again = toy_prior()
     load_weights(again, path)
-    torch.nn.init.zeros_(again.density.latents)  # as when a round begins with the prior of the one before
+    for kept in (again.density.latents, again.templates.frac_coords):
+        torch.nn.init.zeros_(kept)  # as when a round begins with the prior of the one before
     data = ToyData(toy_crystals(30))
     data.with_training = lambda: data  # type: ignore[attr-defined]
     metrics = train_prior(again, data, FitSettings(), 0, tmp_path, StageTrainers())  # type: ignore[arg-type]
@@ -151,6 +170,7 @@ def test_the_stage_of_the_wheel_gives_the_same_as_a_fit(fitted: tuple[KernelPrio
     load_weights(loaded, tmp_path / BEST)
     load_weights(again, tmp_path / BEST)  # the fitted one, too, is to be loaded over
     torch.testing.assert_close(loaded.density.latents.sum(0), prior.density.latents.sum(0), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(loaded.templates.frac_coords, prior.templates.frac_coords)
 
 
 def test_bandwidth_and_processes_are_checked() -> None:

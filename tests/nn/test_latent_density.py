@@ -36,6 +36,15 @@ def test_without_conditions_mean_and_covariance_are_those_of_the_latents(bandwid
     assert scaled.abs().max() < 0.1
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_density_on_a_gpu_is_the_same() -> None:
+    density, latents, scalar = fitted()
+    other = LatentDensity(latents.shape[1]).cuda()
+    other.fit(latents.cuda(), conditions(scalar.cuda()))
+    torch.testing.assert_close(other.factor.cpu(), density.factor)
+    assert other.sample(conditions(scalar[:9].cuda()), torch.arange(9).cuda(), 0.4).device.type == "cuda"
+
+
 def test_conditions_are_followed_the_more_the_less_noise() -> None:
     density, latents, scalar = fitted()
     asked = torch.linspace(-1.5, 1.5, 4000)
