@@ -37,8 +37,8 @@ from matwheel.nn.painn import PaiNNDecoder, PaiNNEncoder
 
 LATEST = Path(__file__).parent / "latest.json"
 CONFIG = Path(__file__).resolve().parents[1] / "configs" / "flywheel" / "full.yaml"
-DEFAULT_CALLS = 25
-"""Decoder calls per sample in configs/flywheel/full.yaml."""
+DEFAULT_STEPS = 25
+"""Steps of the sampler in configs/flywheel/full.yaml; crystals on templates take the last 12."""
 DEFAULT_LATENTS = 8
 """Latents drawn per sample there."""
 
@@ -171,7 +171,7 @@ def measure(repeats: int) -> dict[str, float]:
         seconds = median_seconds(decoder_call(model, batch), 3 * repeats)
         figures[f"{name}_call_ms_per_structure"] = 1e3 * seconds / batch.num_graphs
 
-    prior = KernelPrior(default, DenoisingSampler(DEFAULT_CALLS), oversample=DEFAULT_LATENTS)
+    prior = KernelPrior(default, DenoisingSampler(DEFAULT_STEPS), oversample=DEFAULT_LATENTS)
     conditions = data.training_statistics().conditions.float()
     prior.take_crystals(data.ordered_dataloader(data.train_rows))
     requests, conditions = torch.arange(64), conditions[:64]
