@@ -101,8 +101,10 @@ class KernelPrior(LatentPrior):
         self.density.fit(torch.cat(latents), known)
         self.templates.fit(templates)
 
-    def templates_of(self, latents: Tensor) -> Template:
-        """The training crystals with the nearest latents."""
+    def templates_of(self, latents: Tensor) -> Template | None:
+        """The training crystals with the nearest latents, if any are to be modelled on."""
+        if self.template_noise is None:
+            return None
         # In float32 the nearest of two like crystals may depend on what else is in the batch.
         distances = torch.cdist(latents.double(), self.density.latents.double())
         return self.templates.take(distances.argmin(1))

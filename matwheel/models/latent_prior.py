@@ -103,9 +103,9 @@ class LatentPrior(L.LightningModule, ABC):
     def _draw(self, conditions: Tensor, seeds: Tensor) -> Tensor:
         """[n, D], a latent for each row of conditions [n, C] in the user's units and seed [n]."""
 
-    def templates_of(self, latents: Float[Tensor, "n latent"]) -> Template:
-        """Known crystals on which those of latents are modelled."""
-        raise NotImplementedError(f"{type(self).__name__} knows no crystals")
+    def templates_of(self, latents: Float[Tensor, "n latent"]) -> Template | None:
+        """Known crystals on which those of latents [n, D] are modelled; None if they are modelled on none."""
+        return None
 
     @property
     def condition_names(self) -> list[str]:
@@ -253,8 +253,9 @@ class LatentPrior(L.LightningModule, ABC):
         decoded = self.vae.decode_latent(latents, encoded)
         num_atoms, cell, sites = decoded.most_likely_num_atoms(), decoded.cell, None
         consistent = torch.ones_like(num_atoms, dtype=torch.bool)
-        if self.template_noise is not None:
-            template = self.templates_of(latents)
+        template = self.templates_of(latents)
+        if template is not None:
+            assert self.template_noise is not None
             consistent = num_atoms == template.num_atoms
             num_atoms, cell = template.num_atoms, cell + template.cell_error
             sites = Sites(template.frac_coords, template.atomic_numbers, self.template_noise)
