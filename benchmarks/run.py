@@ -173,7 +173,7 @@ def measure(repeats: int) -> dict[str, float]:
 
     prior = KernelPrior(default, DenoisingSampler(DEFAULT_STEPS), oversample=DEFAULT_LATENTS)
     conditions = data.training_statistics().conditions.float()
-    prior.take_crystals(data.ordered_dataloader(data.train_rows))
+    prior.take_crystals(data.ordered_dataloader(data.train_rows), data.ids(torch.from_numpy(data.train_rows)))
     requests, conditions = torch.arange(64), conditions[:64]
     seconds = median_seconds(lambda: prior.sample(conditions, requests, requests, Provenance("benchmark")), repeats)
     figures["sampling_s_per_structure"] = seconds / 64

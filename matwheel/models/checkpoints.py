@@ -135,7 +135,7 @@ def check_fits(model: L.LightningModule, checkpoint: Mapping[str, Any], path: ob
     if misfits:
         raise ValueError(
             f"{path} does not fit this {name} ({'; '.join(misfits)}): use the config.yaml that was saved with it, or "
-            "a checkpoint of this config"
+            "a checkpoint of this config; what another version of this program made, train again"
         )
     for key in own:
         if key.endswith(_NOISE_LEVELS) and not torch.equal(own[key].cpu(), given[key].cpu()):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from matwheel.models.con_cdvae import ConCDVAE
 from matwheel.models.latent_prior import LatentPrior
 from matwheel.models.latents import LatentBatch
 from matwheel.nn.latent_density import LatentDensity
-from matwheel.nn.templates import Template, Templates
+from matwheel.nn.templates import Template, Templates, encode_names
 
 
 class KernelPrior(LatentPrior):
@@ -83,12 +83,13 @@ class KernelPrior(LatentPrior):
         """
         if self.trainer.world_size > 1:
             raise ValueError("this prior has no weights to train, and needs one process: set --trainer.devices 1")
-        self.take_crystals(self.latents.training_crystals())
+        self.take_crystals(self.latents.training_crystals(), self.latents.training_ids())
 
     @torch.no_grad()
-    def take_crystals(self, crystals: Iterable[Batch]) -> None:
+    def take_crystals(self, crystals: Iterable[Batch], ids: Sequence[str]) -> None:
         """Keep the training crystals and their latents."""
         latents, conditions, templates = [], [], []
+        names, first = encode_names(ids).to(self.device), 0
         for batch in crystals:
             batch = batch.to(self.device)
             latents.append(self.encode(batch))
@@ -96,7 +97,9 @@ class KernelPrior(LatentPrior):
             encoded = self.vae.condition_embedding.encode(batch.conditions, requested=False)
             decoded = self.vae.decode_latent(latents[-1], encoded)
             cell_error = self.vae.lattice_scaler(batch.lattice, batch.num_atoms) - decoded.cell
-            templates.append(Template(batch.num_atoms, batch.atomic_numbers, batch.frac_coords, cell_error))
+            own = slice(first, first + len(cell_error))
+            first = own.stop
+            templates.append(Template(names[own], batch.num_atoms, batch.atomic_numbers, batch.frac_coords, cell_error))
         known = self.vae.condition_embedding.encode(torch.cat(conditions), requested=False)
         self.density.fit(torch.cat(latents), known)
         self.templates.fit(templates)

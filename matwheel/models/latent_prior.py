@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -41,11 +41,13 @@ class Outline(NamedTuple):
         cells: Empty cells.
         latent: [n, D], mixed with the conditions, by which a decoder fills the cells.
         consistent: [n], whether the template has as many atoms as the latent says; true where there is none.
+        template: What they are modelled on; None if on nothing.
     """
 
     cells: Cells
     latent: Float[Tensor, "n latent"]
     consistent: Bool[Tensor, " n"]
+    template: Template | None
 
 
 class LatentPrior(L.LightningModule, ABC):
@@ -96,8 +98,8 @@ class LatentPrior(L.LightningModule, ABC):
         self.provenance: Provenance | None = None
         """Written into the origin of predicted crystals; by default a hash of the weights, and round 0."""
 
-    def take_crystals(self, crystals: Iterable[Batch]) -> None:
-        """Before a fit, see all training crystals, in batches with `conditions`."""
+    def take_crystals(self, crystals: Iterable[Batch], ids: Sequence[str]) -> None:
+        """Before a fit, see all training crystals, in batches with `conditions`, and their names."""
 
     @abstractmethod
     def _draw(self, conditions: Tensor, seeds: Tensor) -> Tensor:
@@ -224,11 +226,11 @@ class LatentPrior(L.LightningModule, ABC):
 
     def _merit(self, latents: Tensor, encoded: EncodedConditions, seeds: Tensor) -> Tensor:
         """[n], higher for latents that are to be decoded first, whatever their property."""
-        cells, _, consistent = self._outline(latents, encoded, seeds)
-        merit = consistent.long()
+        outline = self._outline(latents, encoded, seeds)
+        merit = outline.consistent.long()
         if self.valid_compositions:
-            types = replace(cells, sites=None).types()  # in any order
-            valid = valid_compositions(types.cpu().numpy(), cells.num_atoms.cpu().numpy())
+            types = replace(outline.cells, sites=None).types()  # in any order
+            valid = valid_compositions(types.cpu().numpy(), outline.cells.num_atoms.cpu().numpy())
             merit += 2 * torch.from_numpy(valid).to(self.device)
         return merit
 
@@ -245,9 +247,10 @@ class LatentPrior(L.LightningModule, ABC):
         """Make a crystal of each latent, as `sample` does of those it draws."""
         conditions, seeds = conditions.to(self.device, torch.float32), seeds.to(self.device)
         with self._evaluating():
-            cells, mixed, _ = self._outline(latents, self.vae.condition_embedding.encode(conditions), seeds)
-            atoms = self._fill(cells, mixed, progress)
-        return unpack_crystals(atoms, cells, index, self.condition_names, conditions, provenance)
+            outline = self._outline(latents, self.vae.condition_embedding.encode(conditions), seeds)
+            atoms = self._fill(outline.cells, outline.latent, progress)
+        parents = outline.template.ids if outline.template is not None else None
+        return unpack_crystals(atoms, outline.cells, index, self.condition_names, conditions, provenance, parents)
 
     def _outline(self, latents: Tensor, encoded: EncodedConditions, seeds: Tensor) -> Outline:
         decoded = self.vae.decode_latent(latents, encoded)
@@ -262,7 +265,7 @@ class LatentPrior(L.LightningModule, ABC):
         lattice = self.vae.lattice_scaler.cells(cell, num_atoms)
         extent = self.vae.vacuum.extent(lattice, num_atoms)
         cells = Cells(lattice, num_atoms, decoded.composition_logits.softmax(1), extent, seeds, sites)
-        return Outline(cells, decoded.latent, consistent)
+        return Outline(cells, decoded.latent, consistent, template)
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:
@@ -308,7 +311,7 @@ class CrystalsTaken(Callback):
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """See above."""
         assert isinstance(pl_module, LatentPrior)
-        pl_module.take_crystals(pl_module.latents.training_crystals())
+        pl_module.take_crystals(pl_module.latents.training_crystals(), pl_module.latents.training_ids())
 
 
 def _parts_by_atoms(num_atoms: list[int], limit: int) -> Iterator[slice]:

@@ -78,6 +78,10 @@ class LatentDataModule(L.LightningDataModule):
         """The training crystals themselves, in order."""
         return self.crystals.ordered_dataloader(self.crystals.train_rows)
 
+    def training_ids(self) -> list[str]:
+        """Names of the training crystals, in order."""
+        return self.crystals.ids(torch.from_numpy(self.crystals.train_rows))
+
     def ids(self, rows: Tensor) -> list[str]:
         """Names of the crystals of a batch (its `row`)."""
         return self.crystals.ids(rows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +34,7 @@ def unpack_crystals(
     condition_names: list[str],
     conditions: Tensor,
     provenance: Provenance,
+    parents: Sequence[str] | None = None,
 ) -> CrystalTable:
     """A table of the sampled crystals.
 
@@ -43,6 +45,7 @@ def unpack_crystals(
         condition_names: Names of the conditions; each becomes a property of the crystals.
         conditions: [n, C], user's units; NaN where not given, which the origin then leaves out.
         provenance: Recorded in every crystal's origin, with its seed, index and conditions.
+        parents: [n], names of the known crystals that these are modelled on, recorded as well.
 
     Raises:
         ValueError: If the numbers of atoms do not add up.
@@ -58,13 +61,14 @@ def unpack_crystals(
         json.dumps(
             {
                 "generator": provenance.checkpoint,
+                **({"parent": parents[row]} if parents is not None else {}),
                 "seed": seed,
                 "index": position,
                 "conditions": condition,
                 "round": provenance.round,
             }
         )
-        for seed, position, condition in zip(seeds, indices, named, strict=True)
+        for row, (seed, position, condition) in enumerate(zip(seeds, indices, named, strict=True))
     ]
     ids = [f"syn-{provenance.round}-{seed}-{position}" for seed, position in zip(seeds, indices, strict=True)]
     return CrystalTable(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
 
@@ -14,16 +15,30 @@ class Template(NamedTuple):
     """Crystals as an autoencoder knows them.
 
     Attributes:
+        names: [n, L], of `encode_names` for all crystals together.
         num_atoms: [n], sums to N.
         atomic_numbers: [N].
         frac_coords: [N, 3].
         cell_error: [n, 6], standardised parameters of the cell less what is decoded from the crystal's own latent.
     """
 
+    names: UInt8[Tensor, "n length"]
     num_atoms: Int[Tensor, " n"]
     atomic_numbers: Int[Tensor, " atoms"]
     frac_coords: Float[Tensor, "atoms 3"]
     cell_error: Float[Tensor, "n 6"]
+
+    @property
+    def ids(self) -> list[str]:
+        """[n], names of the crystals."""
+        names = self.names.cpu().contiguous().numpy()
+        return [bytes(name).rstrip(b"\0").decode() for name in names]
+
+
+def encode_names(ids: Sequence[str]) -> UInt8[Tensor, "n length"]:
+    """Names as a tensor, which a checkpoint can hold: UTF-8, filled up with zeros."""
+    encoded = np.array([name.encode() for name in ids])
+    return torch.from_numpy(encoded.view(np.uint8).reshape(len(ids), -1).copy())
 
 
 class Templates(nn.Module):
@@ -34,6 +49,7 @@ class Templates(nn.Module):
     the decoder says, is as smooth as that one.
     """
 
+    names: Tensor
     num_atoms: Tensor
     atomic_numbers: Tensor
     frac_coords: Tensor
@@ -41,6 +57,7 @@ class Templates(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        self.register_buffer("names", torch.zeros(0, 1, dtype=torch.uint8))
         self.register_buffer("num_atoms", torch.zeros(0, dtype=torch.long))
         self.register_buffer("atomic_numbers", torch.zeros(0, dtype=torch.long))
         self.register_buffer("frac_coords", torch.zeros(0, 3))
@@ -58,11 +75,12 @@ class Templates(nn.Module):
         num_atoms = self.num_atoms[rows]
         before = (self.num_atoms.cumsum(0) - self.num_atoms)[rows] - (num_atoms.cumsum(0) - num_atoms)
         atoms = torch.arange(int(num_atoms.sum()), device=rows.device) + before.repeat_interleave(num_atoms)
-        return Template(num_atoms, self.atomic_numbers[atoms], self.frac_coords[atoms], self.cell_error[rows])
+        atom_columns = self.atomic_numbers[atoms], self.frac_coords[atoms]
+        return Template(self.names[rows], num_atoms, *atom_columns, self.cell_error[rows])
 
     def make_room(self, state: Mapping[str, Tensor], prefix: str) -> None:
         """Take the sizes of what is about to be loaded."""
         for name in Template._fields:
             given, own = state.get(prefix + name), getattr(self, name)
-            if given is not None and given.shape[1:] == own.shape[1:]:
+            if given is not None and (name == "names" or given.shape[1:] == own.shape[1:]):
                 setattr(self, name, own.new_empty(given.shape))

@@ -1,5 +1,6 @@
 """The default prior: nothing to train, everything else as any other."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +86,7 @@ def test_the_latent_of_a_training_crystal_gives_its_cell_and_sites() -> None:
     latents, seeds = prior.density.latents, torch.arange(30)
     made = prior.decode(latents, values, seeds, seeds, WHERE)
     for one, own in zip(made, table, strict=True):
+        assert json.loads(one.origin)["parent"] == own.id
         assert one.num_atoms == own.num_atoms
         assert Lattice(one.lattice).parameters == pytest.approx(Lattice(own.lattice).parameters, rel=1e-4)
     with torch.no_grad():
@@ -98,11 +100,14 @@ def test_without_templates_the_latent_alone_says_what_a_crystal_is_like(fitted: 
     prior = toy_prior(template_noise=None)
     load_weights(prior, fitted[1])  # templates may be turned off later
     latents, seeds = prior.density.latents, torch.arange(30)
-    encoded = prior.vae.condition_embedding.encode(ToyData(toy_crystals(30)).values)
+    values = ToyData(toy_crystals(30)).values
+    encoded = prior.vae.condition_embedding.encode(values)
     with torch.no_grad():
-        cells, _, consistent = prior._outline(latents, encoded, seeds)
+        cells, _, consistent, template = prior._outline(latents, encoded, seeds)
         decoded = prior.vae.decode_latent(latents, encoded)
     assert cells.sites is None
+    assert template is None
+    assert "parent" not in json.loads(prior.sample(values, seeds, seeds, WHERE)[0].origin)
     assert consistent.all()
     assert torch.equal(cells.num_atoms, decoded.most_likely_num_atoms())
     torch.testing.assert_close(cells.lattice, prior.vae.lattice_scaler.cells(decoded.cell, cells.num_atoms))

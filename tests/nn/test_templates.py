@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from matwheel.nn.templates import Template, Templates
+from matwheel.nn.templates import Template, Templates, encode_names
 
 
 def some(sizes: list[int], first: int = 0) -> Template:
@@ -12,20 +12,25 @@ def some(sizes: list[int], first: int = 0) -> Template:
     count = sum(sizes)
     numbers = torch.arange(first, first + count)
     return Template(
-        torch.tensor(sizes), 1 + numbers % 100, torch.rand(count, 3), first + torch.arange(6.0 * len(sizes)).view(-1, 6)
+        encode_names([f"mp-{first}-{'é' * size}" for size in sizes]),
+        torch.tensor(sizes),
+        1 + numbers % 100,
+        torch.rand(count, 3),
+        first + torch.arange(6.0 * len(sizes)).view(-1, 6),
     )
 
 
 @settings(deadline=None, max_examples=30)
 @given(sizes=st.lists(st.integers(1, 5), min_size=1, max_size=6), data=st.data())
 def test_each_template_has_its_own_atoms(sizes: list[int], data: st.DataObject) -> None:
-    parts = [some(sizes), some(sizes[::-1], first=50)]
+    parts = [some(sizes), some(sizes[::-1], first=5)]
     templates = Templates()
     templates.fit(iter(parts))
     singles = [
-        (numbers.tolist(), frac.tolist(), error.tolist())
+        (name, numbers.tolist(), frac.tolist(), error.tolist())
         for part in parts
-        for numbers, frac, error in zip(
+        for name, numbers, frac, error in zip(
+            part.ids,
             part.atomic_numbers.split(part.num_atoms.tolist()),
             part.frac_coords.split(part.num_atoms.tolist()),
             part.cell_error,
@@ -36,7 +41,8 @@ def test_each_template_has_its_own_atoms(sizes: list[int], data: st.DataObject) 
     taken = templates.take(torch.tensor(rows))
     lengths = taken.num_atoms.tolist()
     found = zip(taken.atomic_numbers.split(lengths), taken.frac_coords.split(lengths), taken.cell_error, strict=True)
-    assert [tuple(column.tolist() for column in one) for one in found] == [singles[row] for row in rows]
+    named = [(name, *(column.tolist() for column in one)) for name, one in zip(taken.ids, found, strict=True)]
+    assert named == [singles[row] for row in rows]
 
 
 def test_a_fit_replaces_what_was_there_and_others_can_load_it() -> None:
