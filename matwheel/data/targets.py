@@ -11,7 +11,7 @@ from torch import Tensor, nn
 TransformKind = Literal["none", "standardise", "log", "log1p"]
 ScaleKind = Literal["standardise", "log", "log1p"]
 """Those that have no unit."""
-_FITTED = ("shift", "mean", "std", "highest")
+_FITTED = ("shift", "mean", "std", "lowest", "highest")
 _EDGE = 1e-6  # of the geometric mean of what the logarithm is taken of
 _EQUAL = 1e-8  # spread of equal values, relative to them
 
@@ -25,7 +25,8 @@ class TargetTransform(nn.Module):
     distance from the others: the logarithm is a mild one then. The shift does not depend on the unit.
 
     Predictions of a logarithm end one standard deviation above the largest training value: the exponential turns what a
-    network extrapolates for a single odd crystal into an error that outweighs all others.
+    network extrapolates for a single odd crystal into an error that outweighs all others. They end as far below the
+    smallest one, and at zero where no training value is negative.
 
     Args:
         kind: `none`, `standardise`, `log` (then standardised) or `log1p` (then standardised; unit-dependent).
@@ -34,6 +35,7 @@ class TargetTransform(nn.Module):
     shift: Tensor
     mean: Tensor
     std: Tensor
+    lowest: Tensor
     highest: Tensor
     fitted: Tensor
 
@@ -45,6 +47,7 @@ class TargetTransform(nn.Module):
         self.register_buffer("shift", torch.tensor(1.0 if kind == "log1p" else 0.0, dtype=torch.float64))
         self.register_buffer("mean", torch.tensor(0.0, dtype=torch.float64))
         self.register_buffer("std", torch.tensor(1.0, dtype=torch.float64))
+        self.register_buffer("lowest", torch.tensor(0.0, dtype=torch.float64))
         self.register_buffer("highest", torch.tensor(1.0, dtype=torch.float64))
         self.register_buffer("fitted", torch.tensor(False))
 
@@ -73,7 +76,11 @@ class TargetTransform(nn.Module):
             self.mean.copy_(raw.mean())
             smallest = _EQUAL * raw.abs().max() if bool(raw.any()) else 1.0  # equal values, but for rounding
             self.std.copy_(raw.std(correction=0).clamp_min(smallest))
-            self.highest.copy_((raw.max() - self.mean) / self.std + 1)
+            if self.kind in ("log", "log1p"):
+                self.lowest.copy_(torch.exp(raw.min() - self.std) - self.shift)
+                if values.min() >= 0:
+                    self.lowest.clamp_(min=0)
+                self.highest.copy_(torch.exp(raw.max() + self.std) - self.shift)
         self.fitted.fill_(True)
 
     def _raw(self, values: Tensor) -> Tensor:
@@ -95,9 +102,10 @@ class TargetTransform(nn.Module):
 
     def prediction(self, scaled: Tensor) -> Tensor:
         """The inverse of what a model says, for `log` and `log1p` bounded (see above)."""
-        if self.kind in ("log", "log1p"):
-            scaled = scaled.clamp(max=self.highest.to(scaled))
-        return self.inverse(scaled)
+        values = self.inverse(scaled)
+        return (
+            values.clamp(self.lowest.to(values), self.highest.to(values)) if self.kind in ("log", "log1p") else values
+        )
 
     def numbers(self) -> dict[str, float]:
         """What was fitted, by name."""

@@ -100,17 +100,35 @@ def test_state_travels_in_the_checkpoint():
 
 
 @pytest.mark.parametrize("kind", ["log", "log1p"])
-def test_predictions_of_a_logarithm_end_above_the_training_values(kind: TransformKind) -> None:
+def test_predictions_of_a_logarithm_end_beyond_the_training_values(kind: TransformKind) -> None:
     y = torch.tensor([1.0, 10.0, 100.0])
     transform = TargetTransform(kind)
     transform.fit(y)
-    end = transform(y).max() + 1
-    said = torch.tensor([-1e4, -2.0, float(end) - 0.01, float(end), float(end) + 0.1, 1e4])
+    low, high = transform(y).min() - 1, transform(y).max() + 1
+    said = torch.tensor([float(high) - 0.01, float(high), float(high) + 0.1, 1e4])
     predicted = transform.prediction(said)
-    torch.testing.assert_close(predicted[:4], transform.inverse(said[:4]))
-    torch.testing.assert_close(predicted[4:], transform.inverse(end).expand(2))
-    assert 100 < predicted[2] < predicted[3] < 1000
+    torch.testing.assert_close(predicted[:2], transform.inverse(said[:2]))
+    torch.testing.assert_close(predicted[2:], transform.inverse(high).expand(2))
+    assert 100 < predicted[0] < predicted[1] < 1000
     assert predicted.square().sum().isfinite()
+    torch.testing.assert_close(transform.prediction(torch.tensor(-1e4)), transform.inverse(low).clamp(min=0))
+
+
+@given(
+    labels=st.lists(st.floats(-100, 100, width=32), min_size=2, max_size=8),
+    said=st.floats(-1e4, 1e4, width=32),
+    kind=st.sampled_from(["log", "log1p"]),
+)
+def test_a_target_that_is_never_negative_is_not_predicted_negative(
+    labels: list[float], said: float, kind: TransformKind
+) -> None:
+    y = torch.tensor(labels).abs()
+    transform = TargetTransform(kind)
+    transform.fit(y)
+    assert transform.prediction(torch.tensor(said)) >= 0
+    transform = TargetTransform()
+    transform.fit(-1 - y)
+    assert transform.prediction(torch.tensor(-1e4)) < 0  # where some are negative, it may be
 
 
 def test_predictions_on_a_linear_scale_are_not_bounded() -> None:
