@@ -79,6 +79,8 @@ class Wheel:
         source = self.settings.generation.source
         if isinstance(source, GeneratorRecipe):
             source.conditions.check(self.settings.num_teachers, known.target, known.conditions)
+            if any(self.scenario.depends_on(name) is not None for name in self.arms):
+                source.generator.check_sizes(known.table)
         if self.settings.pseudo_labeller.uses_condition:
             raise ValueError("real crystals were not generated under a condition: choose another pseudo_labeller")
         names = [predictor.name for predictor in self.predictors]

@@ -16,7 +16,7 @@ from torch.optim import Adam
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch_geometric.data import Batch
 
-from matwheel.data.crystal import MAX_ATOMIC_NUMBER
+from matwheel.data.crystal import MAX_ATOMIC_NUMBER, CrystalTable
 from matwheel.diffusion.draws import NoiseDraws
 from matwheel.diffusion.noise import CoordinateNoise, TypeNoise, mean_over_atoms
 from matwheel.diffusion.samplers import Denoise
@@ -159,6 +159,19 @@ class ConCDVAE(L.LightningModule):
         self.time_embedding = TimeEmbedding(time_dim)
         self._evaluated = 0  # crystals of the evaluation epoch so far
 
+    def check_sizes(self, table: CrystalTable) -> None:
+        """Refuse crystals that are too large to learn from.
+
+        Raises:
+            ValueError: If a cell has more than `max_atoms` atoms.
+        """
+        largest = int(table.num_atoms.max())
+        if largest > self.max_atoms:
+            raise ValueError(
+                f"the data have cells of {largest} atoms, the model makes at most {self.max_atoms}: set the model's "
+                f"max_atoms to {largest} or the data's max_sites to {self.max_atoms}"
+            )
+
     def setup(self, stage: str) -> None:
         """Check the data and, before training, fit what depends on them."""
         data = self.trainer.datamodule  # type: ignore[attr-defined]
@@ -166,12 +179,7 @@ class ConCDVAE(L.LightningModule):
             if stage == "fit":
                 raise ValueError("grids and scales are fitted on the data: train with a data module, not with loaders")
             return
-        largest = int(data.table.num_atoms.max())
-        if largest > self.max_atoms:
-            raise ValueError(
-                f"the data have cells of {largest} atoms, the model makes at most {self.max_atoms}: set the model's "
-                f"max_atoms to {largest} or the data's max_sites to {self.max_atoms}"
-            )
+        self.check_sizes(data.table)
         if stage == "fit":
             if self.start is not None:
                 load_weights(self, self.start)

@@ -104,6 +104,11 @@ class KernelPrior(LatentPrior):
         self.density.fit(torch.cat(latents), known)
         self.templates.fit(templates)
 
+    @property
+    def elements(self) -> Tensor:
+        """Those of the training crystals: of others nothing is known."""
+        return torch.zeros_like(super().elements).index_fill(0, self.templates.atomic_numbers - 1, True)
+
     def templates_of(self, latents: Tensor) -> Template | None:
         """The training crystals with the nearest latents, if any are to be modelled on."""
         if self.template_noise is None:

@@ -19,7 +19,7 @@ from torch_geometric.data import Batch
 
 from matwheel.data.compositions import valid_compositions
 from matwheel.data.conditions import SampleRequests
-from matwheel.data.crystal import CrystalTable
+from matwheel.data.crystal import MAX_ATOMIC_NUMBER, CrystalTable
 from matwheel.diffusion.samplers import Atoms, Cells, Denoise, DenoisingSampler, Sampler, Sites
 from matwheel.models.checkpoints import complete_checkpoint, load_weights, loading_trainer
 from matwheel.models.con_cdvae import ConCDVAE
@@ -108,6 +108,11 @@ class LatentPrior(L.LightningModule, ABC):
     def templates_of(self, latents: Float[Tensor, "n latent"]) -> Template | None:
         """Known crystals on which those of latents [n, D] are modelled; None if they are modelled on none."""
         return None
+
+    @property
+    def elements(self) -> Bool[Tensor, 100]:
+        """What crystals may be made of; column a is atomic number a + 1."""
+        return torch.ones(MAX_ATOMIC_NUMBER, dtype=torch.bool, device=self.device)
 
     @property
     def condition_names(self) -> list[str]:
@@ -264,7 +269,8 @@ class LatentPrior(L.LightningModule, ABC):
             sites = Sites(template.frac_coords, template.atomic_numbers, self.template_noise)
         lattice = self.vae.lattice_scaler.cells(cell, num_atoms)
         extent = self.vae.vacuum.extent(lattice, num_atoms)
-        cells = Cells(lattice, num_atoms, decoded.composition_logits.softmax(1), extent, seeds, sites)
+        composition = decoded.composition_logits.masked_fill(~self.elements, -torch.inf).softmax(1)
+        cells = Cells(lattice, num_atoms, composition, extent, seeds, sites)
         return Outline(cells, decoded.latent, consistent, template)
 
     @contextmanager

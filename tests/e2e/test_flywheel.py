@@ -265,6 +265,17 @@ def test_the_target_must_be_a_condition(table: Path, tmp_path: Path) -> None:
         trainer.fit(PropertyPredictor(CGCNN(hidden_dim=8)), datamodule=data)
 
 
+def test_crystals_too_large_for_the_generator_are_refused_before_anything_is_trained(
+    table: Path, tmp_path: Path
+) -> None:
+    small = generator()
+    small.max_atoms = 1
+    with pytest.raises(ValueError, match=r"the model makes at most 1: set the model's max_atoms to \d"):
+        spin(tmp_path / "all", table, generator=small)
+    assert not (tmp_path / "all" / "stages").exists()
+    spin(tmp_path / "real", table, generator=small, arms=["F"], baselines=[])  # needs no generator
+
+
 def test_pretraining_is_shared_by_splits_and_generators(table: Path, tmp_path: Path) -> None:
     other = write_small_table(tmp_path / "other.xyz", count=60)
     model = generator(dropout=0.1)

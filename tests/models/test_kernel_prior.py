@@ -140,6 +140,16 @@ def test_latents_that_agree_with_their_template_come_first(
     assert not consistent(12).any()
 
 
+def test_crystals_are_made_of_the_elements_of_the_training_crystals(fitted: tuple[KernelPrior, Path]) -> None:
+    prior = toy_prior(bandwidth=0.9)
+    load_weights(prior, fitted[1])
+    with torch.no_grad():
+        prior.vae.structure_heads.composition[-1].bias[[85, 93]] = 1e3  # Rn and Pu, which no toy crystal has
+    conditions, seeds = ToyData(toy_crystals(30)).values, torch.arange(30)
+    made = prior.sample(conditions, seeds, seeds, WHERE)
+    assert set(made.atomic_numbers.tolist()) <= set(toy_crystals(30).atomic_numbers.tolist())
+
+
 def test_a_sample_alone_equals_itself_among_others(fitted: tuple[KernelPrior, Path]) -> None:
     prior = toy_prior(oversample=3)
     load_weights(prior, fitted[1])
