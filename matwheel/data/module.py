@@ -155,6 +155,12 @@ class CrystalDataModule(L.LightningDataModule):
         if stage == "fit" and not len(self.val_rows):
             self._refuse_choices()
         self._real = self._cached_graphs(self.table)
+        if len(alone := self.table.ids[self._real.num_edges.numpy() == 0]):
+            log.warning(
+                "%d of %d crystals, such as %s, have no two atoms within the cutoff of %g A, so that their graphs say "
+                "nothing of the structure: raise cutoff",
+                *(len(alone), len(self.table), alone[0], self.cutoff),
+            )
         self.use_training()
 
     def use_training(

@@ -57,6 +57,16 @@ def test_options_out_of_range_are_refused_at_once(name, value, message):
         CrystalDataModule(**{name: value})
 
 
+def test_crystals_without_neighbours_are_counted(tmp_path, caplog):
+    path = write_csv(tmp_path / "t.csv", make_table(20), gap=[str(1.5 * r) for r in range(20)])
+    CrystalDataModule(path, target="gap", cutoff=0.1, cache_dir=tmp_path / "cache").setup("fit")
+    assert "20 of 20 crystals, such as " in caplog.text
+    assert "no two atoms within the cutoff of 0.1 A" in caplog.text
+    caplog.clear()
+    CrystalDataModule(path, target="gap", cache_dir=tmp_path / "cache").setup("fit")
+    assert "cutoff" not in caplog.text
+
+
 def test_each_part_yields_its_rows(module):
     assert sorted(rows_of(module.train_dataloader())) == sorted(module.train_rows.tolist())
     assert rows_of(module.val_dataloader()) == module.val_rows.tolist()
