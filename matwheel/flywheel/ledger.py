@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 STAGES = "stages"
 """Folder with a folder for each stage."""
-RESULTS_REVISION = 5
+RESULTS_REVISION = 6
 """Raised when the same settings give other results than before: no stage of an older revision counts as finished."""
 _REPLACED = ".partial-replaced"
 """Ending of a folder about to be deleted."""
