@@ -124,6 +124,7 @@ def _run(options: Namespace) -> None:
         check_output(folder / name, given)
     if any(path.is_dir() and path.resolve() == folder.resolve() for path in given):
         raise ValueError(f"{STRUCTURES} in {folder} would be taken for the names of its crystals: name another --out")
+    potential = CHGNet() if options.potential == "chgnet" else None  # may lack its package, which is said at once
     generated = read_generated(options.generated, options.data_dir)
     if generated.report.bad:
         log.warning("%s\n  rows that cannot be read count as failures", generated.report.summary())
@@ -135,7 +136,6 @@ def _run(options: Namespace) -> None:
     symmetry, pool = SpaceGroup(**vars(options.symmetry)), Pool(**vars(options.pool))
     check_writable(folder)
     fingerprints = Fingerprints.cached(reference.table, pool, options.cache_dir)
-    potential = CHGNet() if options.potential == "chgnet" else None
     relaxation = RelaxationSettings(**vars(options.relaxation))
     settings = Settings(cutoffs, tolerances, options.min_distance, (symmetry,), potential, relaxation)
     evaluation = evaluate(generated, reference.table, fingerprints, settings, pool, judges)

@@ -253,6 +253,14 @@ def test_stability_by_a_potential(files: dict[str, Path]) -> None:
     assert figures["median energy lost in relaxation"] == (None, 7)
 
 
+def test_a_missing_package_is_named_before_anything_is_computed(
+    files: dict[str, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("matwheel.metrics.potential.find_spec", lambda name: None)
+    monkeypatch.delattr("matwheel.evaluate.Fingerprints")
+    _expect_error(files, ["--potential", "chgnet"], 'pip install "matwheel[potentials]"', capsys)
+
+
 def test_errors_say_what_to_do(files: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
     _expect_error(files, ["--reference", "mp_poly_totl"], "did you mean 'mp_poly_total'", capsys)
     _expect_error(files, ["--cutoffs.structure", "-1"], "cut-offs must be above 0", capsys)

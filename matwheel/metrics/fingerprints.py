@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from ase.data import chemical_symbols
 from torch import Tensor
 
 from matwheel.data.checks import MIN_VOLUME
@@ -28,6 +29,8 @@ log = logging.getLogger(__name__)
 NOT_A_CELL = "no sane cell"
 STRUCTURE_LENGTH = 61
 """Length of the structure fingerprint."""
+_HEAVIEST = 96
+"""Curium: CrystalNN has no radius of heavier elements."""
 _FORMAT_VERSION = 1
 _CHUNK = 1024  # rows of a distance matrix at a time
 
@@ -141,7 +144,7 @@ def structure_fingerprint(crystal: Crystal) -> FloatArray:
         [61].
 
     Raises:
-        ValueError: If an atom has no neighbour, or the fingerprint is not finite.
+        ValueError: If an atom has no neighbour, an element is beyond curium, or the fingerprint is not finite.
     """
     fingerprint: FloatArray = site_fingerprints(crystal).mean(axis=0)
     if not np.isfinite(fingerprint).all():
@@ -153,8 +156,11 @@ def site_fingerprints(crystal: Crystal) -> FloatArray:
     """[sites, 61], CrystalNN's fingerprint of each site of a crystal, see `structure_fingerprint`.
 
     Raises:
-        ValueError: If an atom has no neighbour.
+        ValueError: If an atom has no neighbour, or an element is beyond curium.
     """
+    heaviest = int(crystal.atomic_numbers.max())
+    if heaviest > _HEAVIEST:
+        raise ValueError(f"no fingerprint for {chemical_symbols[heaviest]}: the radii it needs end with Cm")
     structure, featuriser = crystal.to_structure(), _site_featuriser()
     return np.array([featuriser.featurize(structure, site) for site in range(len(structure))], dtype=np.float64)
 

@@ -51,6 +51,12 @@ def test_no_fingerprint_is_a_failure_with_a_reason(fingerprints: Fingerprints) -
     assert np.isnan(fingerprints.structure[4]).all()
 
 
+def test_an_element_without_a_fingerprint_is_named() -> None:
+    structure_fingerprint(rock_salt(96))
+    with pytest.raises(ValueError, match="no fingerprint for Es"):
+        structure_fingerprint(rock_salt(99))
+
+
 def test_failures_count_against_precision(fingerprints: Fingerprints) -> None:
     itself = coverage(fingerprints, fingerprints)
     assert itself.precision == itself.recall == 0.8
