@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple, cast
 
@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from matwheel.data.targets import TargetTransform, TransformKind
 from matwheel.nn.mlp import mlp
+
+log = logging.getLogger(__name__)
 
 ConditionKind = Literal["none", "standardise", "log", "log1p", "class"]
 """How a condition is read: a scalar under one of the target transforms, or a class."""
@@ -84,10 +86,10 @@ class _ScalarCondition(nn.Module):
             self._warned = True
             ends = torch.stack([*self._trained_on(), self.low, self.high])
             lowest, highest, low, high = self.transform.inverse(ends).tolist()
-            warnings.warn(
-                f"condition {name!r} = {float(worst):g} lies outside the range {lowest:.4g} to {highest:.4g} that the "
-                f"model was trained on; it counts as no less than {low:.4g} and no more than {high:.4g} (said once)",
-                stacklevel=2,
+            log.warning(
+                "condition %r = %g lies outside the range %.4g to %.4g that the model was trained on; it counts as no "
+                "less than %.4g and no more than %.4g (said once)",
+                *(name, float(worst), lowest, highest, low, high),
             )
 
     def _trained_on(self) -> tuple[Tensor, Tensor]:
