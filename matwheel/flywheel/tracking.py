@@ -26,7 +26,7 @@ from matwheel.models.trained import FITTED_SUFFIX
 from matwheel.writers import SAMPLES_TABLE
 
 if TYPE_CHECKING:
-    from wandb import Artifact, Run
+    from wandb import Artifact, Run, Settings
 
 _KIND = re.compile("pseudo-labels|[a-z]+")
 """What a stage does, at the beginning of its name."""
@@ -78,6 +78,7 @@ class Tracker:
             "config": {"stage": name, "seed": seed, "inputs": dict(inputs), "settings": config},
             "mode": "offline" if self._logger._offline else None,
             "reinit": "create_new",
+            "settings": self._silent_settings(),
         }
         run = self._run = wandb.init(**options)  # as a context it would print a traceback of what ends a stage
         exit_code = 1
@@ -89,6 +90,15 @@ class Tracker:
         finally:
             run.finish(exit_code)
             self._run = None
+
+    def _silent_settings(self) -> Settings:
+        """Those of the outer run, without its messages: 15 lines a stage would hide what the stages say."""
+        import wandb
+
+        assert self._logger is not None
+        given = self._logger._wandb_init.get("settings") or {}
+        settings: Settings = wandb.Settings(**given) if isinstance(given, dict) else given
+        return settings.model_copy(update={"silent": True})
 
     def loggers(self, folder: Path) -> list[WandbLogger]:
         """The logger of the stage at hand, for its trainers; none where nothing is tracked."""

@@ -34,7 +34,6 @@ def _without_an_account(folder: Path) -> Iterator[None]:
         for name in [name for name in os.environ if name.startswith("WANDB")]:
             patch.delenv(name)
         patch.setenv("NETRC", str(folder / "no-netrc"))
-        patch.setenv("WANDB_SILENT", "true")
         for place in ("CONFIG", "DATA", "CACHE"):
             patch.setenv(f"WANDB_{place}_DIR", str(folder / "wandb-files"))
         wandb.teardown()  # it reads the environment once per process: tests before these may have set it
@@ -100,7 +99,9 @@ def test_a_run_that_ends_before_its_time_is_marked(
     exits = {run.name: run.exit_code for run in read_runs(folder / "runs" / end.__name__ / "wandb")}
     failed = {name for name, code in exits.items() if code == 1}
     assert failed == {"", "predictor-F"}, exits
-    assert "Traceback" not in capfd.readouterr().err
+    said = capfd.readouterr().err
+    assert "Traceback" not in said
+    assert said.count("Tracking run with wandb") == 1, "stages are silent, the outer run is not"
 
 
 def test_artifacts_have_a_lineage_from_real_crystals_to_predictors(runs: dict[str, WandbRun]) -> None:
