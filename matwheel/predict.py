@@ -116,7 +116,7 @@ def _run(options: Namespace) -> None:
     crystals = read_structures(options.inputs, structure_column=options.structure_column, id_column=options.id_column)
     if crystals.report.bad:
         log.warning("%s", crystals.report.summary())
-        crystals.report.to_csv(skipped)
+        crystals.report.to_csv(skipped, crystals.files if len(options.inputs) > 1 else ())
     else:
         skipped.unlink(missing_ok=True)  # of an earlier call with this output
     predictions = models.predict(crystals, options.interval)

@@ -128,7 +128,10 @@ def test_cif_files_and_folders_and_bad_rows(tmp_path: Path, exported: list[Path]
         table = predicted(tmp_path / "out" / "predictions.csv", exported[0], *inputs)
         assert table["id"].tolist() == ["good"]
         skipped = tmp_path / "out" / "predictions_skipped.csv"
-        assert pd.read_csv(skipped)["id"].tolist() == ["bad"]
+        listed = pd.read_csv(skipped)
+        assert listed["id"].tolist() == ["bad"]
+        sources = [] if len(inputs) == 1 else [str(tmp_path / "cifs" / "bad.cif")]
+        assert listed.get("source", pd.Series()).tolist() == sources
     for name in ("another.csv", "skipped_rows.csv"):
         predicted(tmp_path / "out" / name, exported[0], tmp_path / "cifs" / "good.cif")
     assert skipped.is_file()

@@ -14,7 +14,8 @@ from matwheel.data.crystal import CrystalTable, IntArray
 from matwheel.files import replaced_when_complete
 
 SHOWN_IDS = 3  # of each reason in the summary; all of them are in the CSV
-_COLUMNS = ("row", "id", "reason", "detail")
+_HEADERS = ("row,id,reason,detail", "row,id,source,reason,detail")
+"""Of the list of skipped rows: with the file that holds each where there are several."""
 MAX_DETAIL = 200  # characters of a parser's message worth keeping
 
 
@@ -85,18 +86,25 @@ class RowReport:
             lines.append(f"  {count} x {reason.value}: {ids} ({rows[0].detail})")
         return "\n".join(lines)
 
-    def to_csv(self, path: Path) -> None:
-        """Write one line per skipped row: row, id, reason, detail."""
+    def to_csv(self, path: Path, files: Sequence[str] = ()) -> None:
+        """Write one line per skipped row: row, id, reason, detail.
+
+        Args:
+            path: The file.
+            files: [rows of the source], the file that each is from, for a column `source`; none where there is one.
+        """
         with replaced_when_complete(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")  # as in results.csv
-            writer.writerow(_COLUMNS)
-            writer.writerows([bad.row, bad.id, bad.reason.value, bad.detail] for bad in self.bad)
+            writer.writerow(_HEADERS[bool(files)].split(","))
+            for bad in self.bad:
+                source = [files[bad.row]] if files else []
+                writer.writerow([bad.row, bad.id, *source, bad.reason.value, bad.detail])
 
     @staticmethod
     def is_csv(path: Path) -> bool:
         """Whether a file is one that `to_csv` wrote."""
         with path.open(encoding="utf-8", errors="replace") as file:
-            return file.readline().strip() == ",".join(_COLUMNS)
+            return file.readline().strip() in _HEADERS
 
     def extended(self, bad: Iterable[BadRow]) -> RowReport:
         """The report with further skipped rows.
