@@ -24,6 +24,7 @@ from matwheel.metrics.fingerprints import Fingerprints
 from matwheel.metrics.pool import Pool
 from matwheel.models.saved_generator import ConditionValues, SavedGenerator
 from matwheel.predictors.saved_ensemble import PredictorEnsemble
+from matwheel.writers import describe_samples
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -89,13 +90,18 @@ def sample(
         device: Where the generator computes, as for `predict`.
 
     Returns:
-        n structures.
+        n structures. The `properties` of each are its row of the command's `samples.parquet`: `id`, `seed`,
+        `condition_NAME`, `valid`, `parent` (where it is modelled on a crystal) and more.
 
     Raises:
         ValueError: If a file cannot be read, the values do not fit the generator, or there is no such device.
     """
     saved = SavedGenerator.load(Path(generator)).to(find_device(device))
-    return [crystal.to_structure() for crystal in saved.sample(values, n, seed)]
+    samples = saved.sample(values, n, seed)
+    structures = [crystal.to_structure() for crystal in samples]
+    for structure, described in zip(structures, describe_samples(samples).to_dict("records"), strict=True):
+        structure.properties = described
+    return structures
 
 
 def evaluate(

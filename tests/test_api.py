@@ -67,9 +67,13 @@ def test_samples_can_be_judged(folder: Path, tmp_path: Path, monkeypatch: pytest
     prior = train_generator(folder)
     structures = api.sample(prior, 10.0, n=3, seed=5)
     assert api.sample(prior, [[10.0]], n=3, seed=5) == structures
-    assert api.sample(prior, [10.0, 20.0], n=1, seed=7) == structures[2:]
+    assert [one.properties["seed"] for one in structures] == [5, 6, 7]
+    assert [one.properties["condition_poly_total"] for one in structures] == [10.0] * 3
+    assert {"id", "valid", "parent"} <= set(structures[0].properties)
+    third = structures[2].sites
+    assert api.sample(prior, [10.0, 20.0], n=1, seed=7)[0].sites == third
     for values in (np.array([10.0, 20.0]), np.array([[10], [20]]), pd.Series([10.0, 20.0], index=["a", "b"])):
-        assert api.sample(prior, values, n=np.int64(1), seed=7) == structures[2:]
+        assert api.sample(prior, values, n=np.int64(1), seed=7)[0].sites == third
     for values, n, message in (
         ([[1.0, 2.0]], 1, r"has the conditions \['poly_total'\]: give one value for each, not \[\[1\.0, 2\.0\]\]"),
         ([[1.0], [1.0, 2.0]], 1, "give every crystal as many values as the others"),
