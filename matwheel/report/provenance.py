@@ -22,7 +22,7 @@ class Provenance:
     """What is needed to make a run again.
 
     Attributes:
-        commands: Command lines that worked in the folder, in order.
+        commands: Command lines that worked in the folder, in order, each once.
         facts: Versions, commit, seeds and splits.
         stages: Status, seed and duration of every stage.
         config: The latest configuration as YAML; empty where none was saved.
@@ -51,7 +51,7 @@ def read_provenance(run: RunFolder) -> Provenance:
     configs = [folder / CONFIG for folder in run.versions if (folder / CONFIG).is_file()]
     lines = [(name, stage.status, str(stage.seed), number(stage.seconds, 3)) for name, stage in stages.items()]
     return Provenance(
-        commands=[command_line(record["command"]) for record in records],
+        commands=list(dict.fromkeys(command_line(record["command"]) for record in records)),
         facts=PageTable(("", "version or value"), facts, names=2),
         stages=PageTable(("stage", "status", "seed", "seconds"), lines, names=2),
         config=configs[-1].read_text(encoding="utf-8") if configs else "",

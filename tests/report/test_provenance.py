@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,7 @@ def test_all_commands_and_the_latest_record(tmp_path: Path) -> None:
     for name, old, new in (("run.json", "a.yaml", "b.yaml"), ("config.yaml", "0", "7")):
         text = (path / "version_0" / name).read_text()
         (path / "version_1" / name).write_text(text.replace(old, new))
+    shutil.copytree(path / "version_1", path / "version_2")  # the same command again
     provenance = read_provenance(RunFolder(path, tuple(full_rows())))
     assert provenance.commands == [f"python -m matwheel.fit fit -c {name}.yaml" for name in "ab"]
     assert provenance.config == "seed_everything: 7\n"
