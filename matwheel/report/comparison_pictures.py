@@ -19,7 +19,7 @@ _Point = tuple[float, Comparison]
 def forest_picture(comparison: Comparison) -> Picture | None:
     """All paired differences of a setting; None if there are none."""
     rows = [_row(difference) for difference in comparison.differences]
-    return _forest(comparison.setting.title, rows, comparison.setting.unit) if rows else None
+    return _forest(comparison.setting.title, rows, comparison.setting) if rows else None
 
 
 def summary_pictures(comparisons: Sequence[Comparison]) -> list[Picture]:
@@ -34,7 +34,7 @@ def summary_pictures(comparisons: Sequence[Comparison]) -> list[Picture]:
             found = (comparison.difference(mixed, reference) for reference in (real, control))
             rows += [_row(difference, where) for difference in found if difference is not None]
         if rows:
-            pictures.append(_forest(f"{dataset}, {target}", rows, same[0].setting.unit))
+            pictures.append(_forest(f"{dataset}, {target}", rows, same[0].setting))
     return pictures
 
 
@@ -59,7 +59,7 @@ def _row(difference: Difference, where: str = "") -> ForestRow:
     return ForestRow(name, paired.differences, paired.mean, difference.interval, where)
 
 
-def _forest(title: str, rows: Sequence[ForestRow], unit: str) -> Picture:
+def _forest(title: str, rows: Sequence[ForestRow], setting: Setting) -> Picture:
     has_intervals = any(row.interval is not None for row in rows)
     how = (
         "Circles: splits; diamonds and bars: mean and 95 % interval."
@@ -68,7 +68,10 @@ def _forest(title: str, rows: Sequence[ForestRow], unit: str) -> Picture:
     )
     values = "; ".join(f"{f'{row.where}, ' if row.where else ''}{row.name}: {signed(row.mean)}" for row in rows)
     return Picture(
-        f"differences {title}", f"{title}. {how}", f"Forest plot of {title}: {values}", forest_plot(rows, unit)
+        f"differences {title}",
+        f"{title}. {how}",
+        f"Forest plot of {title}: {values}",
+        forest_plot(rows, setting.target, setting.unit),
     )
 
 

@@ -23,7 +23,7 @@ from matwheel.report.picture import Picture
 ROUND = RoundRow("d", "gap", "full", "F", "split-0", 0, 0, 0, 1.0, 2.0, 0.0, 1.0, 2.0, 3.0, 1.0, 0.3)
 FIGURES: dict[str, Callable[[str], Figure]] = {
     "forest": lambda name: forest_plot(
-        [ForestRow(name, [0.1, -0.2, 0.3], 0.07, (-0.2, 0.3)), ForestRow(name, [1.0], 1.0, None)], name
+        [ForestRow(name, [0.1, -0.2, 0.3], 0.07, (-0.2, 0.3)), ForestRow(name, [1.0], 1.0, None)], name, name
     ),
     "curve": lambda name: learning_curve(
         {name: {0.05: np.array([2.0, 3.0]), 1.0: np.array([1.0])}, "other": {0.05: np.array([1.0])}}, name, name
@@ -45,6 +45,14 @@ def test_figures_are_valid_and_the_same_each_time(figure: str, name: str) -> Non
     assert first == second
     tags = {element.tag.rpartition("}")[2] for element in ElementTree.fromstring(first).iter()}
     assert "script" not in tags
+
+
+@pytest.mark.parametrize("interval", [(-0.2, 0.3), None])
+def test_differences_have_a_key_and_name_the_property(interval: tuple[float, float] | None) -> None:
+    figure = forest_plot([ForestRow("F against G", [0.1, -0.2], -0.05, interval)], "gap", "eV")
+    key = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert key == ["mean, better", "mean, worse", "one split", *(["95 % interval"] if interval else [])]
+    assert "gap (eV)" in figure.axes[0].get_xlabel()
 
 
 @given(st.text(max_size=80))
