@@ -205,7 +205,7 @@ class CrystalGraphs:
                 with clear_write_errors(folder, _OTHER_CACHE):
                     shutil.rmtree(folder)
         cls.build(table, cutoff, max_neighbours, progress=progress).save(folder)
-        log.info("cached %d crystal graphs in %s", len(table), folder)
+        log.info("cached %d crystal graphs, for any target, in %s", len(table), folder)
         return cls.load(folder)
 
     def batch(self, rows: Tensor, **per_crystal: Tensor) -> Batch:

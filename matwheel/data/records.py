@@ -110,7 +110,7 @@ def with_distinct_ids(records: Records) -> Records:
         elif id:
             seen.add(id)
     if renamed:
-        log.info("%d rows have the id of an earlier one and get another, such as %s", len(renamed), renamed[0])
+        log.info("rows with the id of an earlier one get another: %d, such as %s", len(renamed), renamed[0])
     return replace(records, ids=ids)
 
 

@@ -23,7 +23,7 @@ def test_everything_that_holds_crystals_goes_into_one_table(tmp_path: Path, capl
     atoms.info["id"] = "copper"
     loaded = read_structures([tmp_path / "a.cif", SALT, atoms, str(tmp_path / "a.cif"), tmp_path])
     assert loaded.table.ids.tolist() == ["a", "row-1", "copper", "a#2", "a#3"]
-    assert "2 rows have the id of an earlier one and get another, such as a#2" in caplog.text
+    assert "rows with the id of an earlier one get another: 2, such as a#2" in caplog.text
     file = str(tmp_path / "a.cif")
     assert list(loaded.files) == [file, "", "", file, str(tmp_path)]
     assert loaded.table.num_atoms.tolist() == [2, 8, 1, 2, 2]
