@@ -39,6 +39,7 @@ import matwheel.predictors.network
 import matwheel.predictors.stack
 import matwheel.predictors.structure_features  # noqa: F401
 from matwheel.command import QUIET
+from matwheel.config_syntax import check_config
 from matwheel.data.conditions import ConditionDataModule
 from matwheel.data.module import CrystalDataModule
 from matwheel.devices import trainer_accelerator, warn_of_slow_precision
@@ -49,7 +50,7 @@ from matwheel.models.checkpoints import WholeCheckpoints, load_weights
 from matwheel.models.predictor import PropertyPredictor
 from matwheel.models.training_progress import TrainingProgress
 from matwheel.option_values import MODE, read_none_as_null
-from matwheel.shipped_configs import with_shipped_configs
+from matwheel.shipped_configs import given_configs, with_shipped_configs
 from matwheel.user_errors import UserError
 from matwheel.writers import PredictionWriter, StructureWriter
 
@@ -163,7 +164,12 @@ class MatWheelCLI(LightningCLI):
         """Read the options; configs that are part of the package are found wherever the program is started."""
         given = sys.argv[1:] if args is None else args
         if isinstance(given, list):
-            self.config = parser.parse_args(with_shipped_configs(given))
+            found = with_shipped_configs(given)
+            options = [action.dest for parser in self._subcommand_parsers.values() for action in parser._actions]
+            known = {*self.subcommands(), *(option.partition(".")[0] for option in options)}
+            for config in given_configs(found):
+                check_config(config, known)
+            self.config = parser.parse_args(found)
         else:
             super().parse_arguments(parser, args)
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
 
+from matwheel.option_errors import no_such_option
 from matwheel.progress import hidden_progress
 from matwheel.user_errors import shown_as_messages
 
@@ -23,10 +24,10 @@ QUIET = "Show no progress, only results and warnings."
 
 
 def _as_typed(parser: ArgumentParser, message: str) -> str:
-    """A message on what is missing, with options as one types them: `--out`, which the parser calls `out`."""
-    if not message.startswith(_MISSING):
-        return message
+    """A message on options as one types them: `--out`, which the parser calls `out`, and the nearest to a misspelt."""
     typed = {action.dest: action.option_strings[0] for action in parser._actions if action.option_strings}
+    if not message.startswith(_MISSING):
+        return no_such_option(message, typed.values())
     return _MISSING + ", ".join(typed.get(name, name) for name in message.removeprefix(_MISSING).split(", "))
 
 

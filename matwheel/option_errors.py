@@ -8,16 +8,19 @@ import pkgutil
 import re
 import sys
 from collections.abc import Iterable
+from typing import get_args, get_type_hints
 
 _UNKNOWN_OPTION = re.compile(
     r"Problem with given class_path '([\w.]+)':\s+"
     r"(?:(?:Option|Validation failed: Key) '|unrecognized arguments: --)(\w+)"
 )  # the wording of old and new versions of jsonargparse, and that about an option with parts
 _UNKNOWN_OPTION_OF_FACTORY = re.compile(r"Option '(\w+)' is not accepted\. Got value: Namespace\(class_path='([\w.]+)'")
-_UNRECOGNISED = re.compile(r"unrecognized arguments: --([\w.]+)", re.IGNORECASE)
+_UNRECOGNISED = re.compile(r"unrecognized arguments: --([\w.-]+)", re.IGNORECASE)
+_HELP_OPTION = re.compile(r"^--([\w.]+)\.help: ")
 _UNKNOWN_NAME = re.compile(r"Expected a dot import path string: (\w+)$")
 _UNKNOWN_ATTRIBUTE = re.compile(r"module '[\w.]+' has no attribute '(\w+)'")
 _WRONG_TYPE = re.compile(r"Expected a <class '([\w.]+)'>(?:\. Got value: (.*))?$")
+_OTHER_TYPE = re.compile(r"^\s*- Expected a <class '([\w.]+)'>$", re.MULTILINE)
 _WRONG_CHOICE = re.compile(r"Expected a (?:typing\.)?Literal\[(.*)\]\. Got value: (.*)$")
 _ABSTRACT = re.compile(r"Expected an instantiatable class, but ([\w.]+) is abstract$")
 _NO_CONFIG = re.compile(r"(?:Unexpected config|Problems parsing config): (.*)", re.DOTALL)
@@ -32,6 +35,15 @@ _GIVEN_VALUE = re.compile(r"^\s*Given value: (.*)", re.MULTILINE)
 _PACKAGE = __name__.partition(".")[0]
 _COMMAND_LINE = f"{_PACKAGE}.cli"
 _PARTS = {"data": f"{_PACKAGE}.data.module.CrystalDataModule", "trainer": "lightning.Trainer"}
+_BASES = ("lightning.LightningDataModule", "lightning.LightningModule", "lightning.Callback")
+_TYPES = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "list": "a list",
+    "collections.abc.Sequence": "a list",
+}
+_WORD = re.compile(r"[A-Za-z_][\w+. -]*")
 _LONGEST = 300
 
 
@@ -57,6 +69,7 @@ def _explained(message: str) -> str:
         return _no_option(*found.groups())
     if found := _UNKNOWN_OPTION_OF_FACTORY.search(reason):
         return _no_option(found[2], found[1])
+    options += _HELP_OPTION.findall(reason)
     if options and (found := _UNKNOWN_NAME.search(reason) or _UNKNOWN_ATTRIBUTE.search(reason)):
         name = found[1]
         if name in _classes():
@@ -66,7 +79,7 @@ def _explained(message: str) -> str:
             "other by module and name (package.module.Class)"
         )
     if found := _UNRECOGNISED.search(reason):
-        return f"there is no option '--{found[1]}'{_hint_for_option(found[1])} --help lists those there are"
+        return _no_such_option(found[1], _hint_for_option(found[1]))
     if not options:
         return reason
     option = options[-1]
@@ -74,7 +87,7 @@ def _explained(message: str) -> str:
         return "option 'data' must be a class or a config: for a table of crystals, did you mean --data.dataset?"
     if found := _WRONG_TYPE.search(reason):
         given = _GIVEN_VALUE.search(below) if found[2] is None else None
-        return f"option '{option}' must be of type {found[1]}, not {given[1] if given else found[2]!r}"
+        return _wrong_type(option, [found[1], *_OTHER_TYPE.findall(below)], str(given[1] if given else found[2]))
     if found := _WRONG_CHOICE.search(reason):
         return f"option '{option}' must be one of {found[1]}, not {found[2]!r}"
     if found := _ABSTRACT.search(reason):
@@ -109,8 +122,54 @@ def _line(text: str) -> str:
     return " ".join(text.split())
 
 
+def no_such_option(message: str, known: Iterable[str]) -> str:
+    """A message on an option that a command does not have, with the one that may be meant; others as they are.
+
+    Args:
+        message: What the parser says.
+        known: The options of the command, such as `--out`.
+    """
+    found = _UNRECOGNISED.search(message)
+    return message if found is None else _no_such_option(found[1], _hint(f"--{found[1]}", known))
+
+
+def _no_such_option(option: str, hint: str) -> str:
+    return f"there is no option '--{option}'{hint} --help lists those there are"
+
+
+def _wrong_type(option: str, types: list[str], given: str) -> str:
+    types = sorted(filter("NoneType".__ne__, types), key="bool".__eq__)
+    named = list(dict.fromkeys(_TYPES.get(kind, f"of type {kind}") for kind in types))
+    example = f""", such as '["{given}"]'""" if named == ["a list"] and _WORD.fullmatch(given) else ""
+    return f"option '{option}' must be {' or '.join(named)}{example}, not {given!r}"
+
+
 def _no_option(class_path: str, option: str) -> str:
-    return f"{class_path.rpartition('.')[2]} has no option '{option}'{_hint(option, _options(class_path))}"
+    name = class_path.rpartition(".")[2]
+    if class_path in _BASES:  # nothing has chosen a class
+        return (
+            f"the option '{option}' is of a class that no config names: give a config before it, such as "
+            "-c predictor/cgcnn.yaml or -c flywheel/full.yaml"
+        )
+    inner = _options_of_parts(class_path, option)
+    hint = f"; did you mean '{inner[0]}'?" if inner else _hint(option, _options(class_path))
+    return f"{name} has no option '{option}'{hint}"
+
+
+def parts_with(option: str) -> list[str]:
+    """Where in a config an option of this name is, such as `data.init_args.dataset`."""
+    places = {"data": "data.init_args", "trainer": "trainer"}
+    return [f"{places[part]}.{option}" for part, path in _PARTS.items() if option in _options(path)]
+
+
+def _options_of_parts(class_path: str, option: str) -> list[str]:
+    """The option of this name of each part of a class, such as `crystals.dataset`."""
+    if not _is_of_package(class_path):
+        return []  # its annotations may name what is not there
+    types = get_type_hints(pkgutil.resolve_name(class_path).__init__)
+    parts = [(name, part) for name, kind in types.items() for part in (kind, *get_args(kind)) if inspect.isclass(part)]
+    paths = [(name, f"{part.__module__}.{part.__qualname__}") for name, part in parts]
+    return [f"{name}.{option}" for name, path in paths if _is_of_package(path) and option in _options(path)]
 
 
 def _hint_for_option(given: str) -> str:
@@ -124,6 +183,10 @@ def _hint_for_option(given: str) -> str:
     return f"; did you mean '{known[close[0]]}'?" if close else "."
 
 
+def _is_of_package(name: str) -> bool:
+    return name.partition(".")[0] == _PACKAGE
+
+
 def _options(class_path: str) -> list[str]:
     """Names of the arguments of a class."""
     return list(inspect.signature(pkgutil.resolve_name(class_path)).parameters)
@@ -131,7 +194,7 @@ def _options(class_path: str) -> list[str]:
 
 def _classes() -> set[str]:
     """Names of the classes of the package that have been imported."""
-    modules = [module for name, module in sys.modules.items() if name.partition(".")[0] == _PACKAGE]
+    modules = [module for name, module in sys.modules.items() if _is_of_package(name)]
     return {name for module in modules for name, value in vars(module).items() if inspect.isclass(value)}
 
 

@@ -6,7 +6,9 @@ import difflib
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-_OPTIONS = ("-c", "--config", "--trainer.callbacks.predictors")
+_CONFIG = ("-c", "--config")
+_OPTIONS = (*_CONFIG, "--trainer.callbacks.predictors")
+_ENDINGS = (".yaml", ".yml")
 _PACKAGE = Path(__file__).parent
 
 
@@ -28,7 +30,7 @@ def find_config(name: str) -> str:
     Raises:
         ValueError: If there is no such file either; lists those of the package.
     """
-    return name if not name.endswith((".yaml", ".yml")) or Path(name).exists() else shipped_config(name)
+    return name if not name.endswith(_ENDINGS) or Path(name).exists() else shipped_config(name)
 
 
 def shipped_config(name: str) -> str:
@@ -61,3 +63,13 @@ def with_shipped_configs(args: Sequence[str]) -> list[str]:
         else:
             found.append(argument)
     return found
+
+
+def given_configs(args: Sequence[str]) -> list[Path]:
+    """The YAML files that a command line gives as configs."""
+    names = [
+        argument if previous in _CONFIG else argument.partition("=")[2]
+        for previous, argument in zip(["", *args], args, strict=False)
+        if previous in _CONFIG or argument.partition("=")[0] in _CONFIG
+    ]
+    return [Path(name) for name in names if name.endswith(_ENDINGS) and Path(name).is_file()]

@@ -26,6 +26,31 @@ def test_a_file_where_something_else_belongs_is_not_printed(start: str) -> None:
             "CrystalTable is no class for the option 'network': --help says what it takes",
         ),
         (
+            "--data.help: Expected a dot import path string: CrystalTabel",
+            "there is no class 'CrystalTabel'; did you mean 'CrystalTable'? A class of the package is known by its "
+            "name, any other by module and name (package.module.Class)",
+        ),
+        (
+            "--data.help: Expected a dot import path string: CrystalTable",
+            "CrystalTable is no class for the option 'data': --help says what it takes",
+        ),
+        (
+            "Problem with given class_path 'lightning.LightningDataModule':\n  Option 'dataset' is not accepted",
+            "the option 'dataset' is of a class that no config names: give a config before it, such as "
+            "-c predictor/cgcnn.yaml or -c flywheel/full.yaml",
+        ),
+        (
+            "Problem with given class_path 'matwheel.models.latents.LatentDataModule':\n  Option 'dataset' is not "
+            "accepted",
+            "LatentDataModule has no option 'dataset'; did you mean 'crystals.dataset'?",
+        ),
+        (
+            'Parser key "seed":\n  Does not validate against any of the Union subtypes\n  Subtypes: [bool, int]\n'
+            "  Errors:\n    - Expected a <class 'bool'>\n    - Expected a <class 'int'>\n  Given value type: "
+            "<class 'str'>\n  Given value: abc",
+            "option 'seed' must be a whole number or true or false, not 'abc'",
+        ),
+        (
             'Parser key "model":\n - Expected a dot import path string: Zzzzz',
             "there is no class 'Zzzzz'. A class of the package is known by its name, any other by module and name "
             "(package.module.Class)",
@@ -63,7 +88,7 @@ CALLBACKS = """Parser key "trainer.callbacks":
 @pytest.mark.parametrize(
     ("reason", "explained"),
     [
-        ("Expected a <class 'float'>. Got value: two", "option 'x' must be of type float, not 'two'"),
+        ("Expected a <class 'float'>. Got value: two", "option 'x' must be a number, not 'two'"),
         (
             "Expected a typing.Literal['latents', 'encoder']. Got value: latnts",
             "option 'x' must be one of 'latents', 'encoder', not 'latnts'",
@@ -72,7 +97,7 @@ CALLBACKS = """Parser key "trainer.callbacks":
             "Does not validate against any of the Union subtypes\nSubtypes: [list[str], <class 'NoneType'>]\nErrors:\n"
             "  - Expected a <class 'list'>\n  - Expected a <class 'NoneType'>\nGiven value type: <class 'str'>\n"
             "Given value: zeros",
-            "option 'x' must be of type list, not 'zeros'",
+            """option 'x' must be a list, such as '["zeros"]', not 'zeros'""",
         ),
         (
             "\n- Expected a path but Foo either not accessible or invalid\n- Does not validate against any of the "

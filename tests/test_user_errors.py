@@ -21,6 +21,7 @@ from matwheel.fit import main
 from matwheel.flywheel.ledger import Ledger
 from matwheel.metrics.fingerprints import Fingerprints
 from matwheel.models.saved_generator import SavedGenerator
+from matwheel.predict import main as predict
 from matwheel.sample import main as sample
 from matwheel.user_errors import shown_as_messages
 from tests.small_data import write_small_table
@@ -162,7 +163,15 @@ def test_other_commands_say_what_is_wrong_with_an_option_in_a_line(
     with pytest.raises(SystemExit) as stop:
         sample(["x.ckpt", "--values", value])
     assert stop.value.code == 2
-    assert capsys.readouterr().err == f"error: option 'values' must be of type float, not '{value}'\n"
+    assert capsys.readouterr().err == f"error: option 'values' must be a number or a list, not '{value}'\n"
+
+
+def test_other_commands_guess_what_a_misspelt_option_is(capsys: pytest.CaptureFixture[str]) -> None:
+    for given, meant in (("--structure-column", "--structure_column"), ("--intervall", "--interval")):
+        with pytest.raises(SystemExit):
+            predict(["x.ckpt", "my.csv", given, "x"])
+        message = f"error: there is no option '{given}'; did you mean '{meant}'? --help lists those there are\n"
+        assert capsys.readouterr().err == message
 
 
 @pytest.mark.parametrize("value", ["-1e30", "-1.5E+3", "-.5", "-2."])

@@ -105,7 +105,8 @@ def find_config(checkpoint: Path) -> Path:
         if latest is not None:
             return latest / CONFIG
     raise ValueError(
-        f"no {CONFIG} beside {checkpoint} or a folder above it: name the config of the run that made this checkpoint"
+        f"no {CONFIG} beside {checkpoint} or a folder above it: copy the one of the run that made this checkpoint "
+        "beside it"
     )
 
 

@@ -165,7 +165,7 @@ def test_the_config_of_a_run_may_be_named(run: Path, tmp_path: Path, capsys: pyt
     (alone / "predictor.skops").write_bytes((run / "stages" / "baseline-trees" / "predictor.skops").read_bytes())
     with pytest.raises(SystemExit):
         export([str(alone), "--out", str(tmp_path / "mine")])
-    assert "name the config of the run that made this" in capsys.readouterr().err
+    assert "copy the one of the run that made this" in capsys.readouterr().err
     config = run / "version_0" / "config.yaml"
     assert yaml.safe_load(config.read_text())["data"]
     export([str(alone), "--out", str(tmp_path / "mine"), "--config", str(config)])
