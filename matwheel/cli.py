@@ -8,7 +8,10 @@ import os
 import platform
 import subprocess
 import sys
+import warnings
+from argparse import RawDescriptionHelpFormatter
 from collections import Counter
+from contextlib import suppress
 from importlib.metadata import version
 from netrc import NetrcParseError, netrc
 from pathlib import Path
@@ -18,10 +21,10 @@ from urllib.parse import urlparse
 import lightning as L
 import torch
 import yaml
-from jsonargparse import Namespace
+from jsonargparse import DefaultHelpFormatter, Namespace
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import BasePredictionWriter, ProgressBar
+from lightning.pytorch.callbacks import BasePredictionWriter, ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from torch import nn
@@ -45,6 +48,7 @@ from matwheel.data.module import CrystalDataModule
 from matwheel.devices import trainer_accelerator, warn_of_slow_precision
 from matwheel.files import RUN_RECORD, RUNS, SKIPPED_ROWS, VALIDATION_PREDICTIONS, write_text_atomically
 from matwheel.flywheel.callback import Flywheel
+from matwheel.flywheel.end_screen import predictor_screen
 from matwheel.flywheel.ledger import derive_seed
 from matwheel.models.checkpoints import WholeCheckpoints, load_weights
 from matwheel.models.predictor import PropertyPredictor
@@ -56,7 +60,23 @@ from matwheel.writers import PredictionWriter, StructureWriter
 
 log = logging.getLogger(__name__)
 
+_DESCRIPTION = """Train, validate and test predictors and generators, predict, and turn the flywheel.
+
+examples:
+  python -m matwheel.fit fit -c flywheel/full.yaml --data.dataset my.csv --data.target band_gap
+  python -m matwheel.fit fit -c predictor/cgcnn.yaml --data.dataset my.csv --data.target band_gap
+  python -m matwheel.fit test -c predictor/cgcnn.yaml --ckpt_path best.ckpt
+
+The first is the flywheel, the others are single steps. -c takes configs of the package and your own."""
+_OPTIONS = """The options of data, model and flywheel depend on the classes that the config names. These show them:
+  python -m matwheel.fit fit --data.help CrystalDataModule
+  python -m matwheel.fit fit --model.help PropertyPredictor
+  python -m matwheel.fit fit --trainer.callbacks.help Flywheel"""
 _PACKAGES = ("matwheel", "torch", "lightning", "torch-geometric", "numpy", "jsonargparse")
+
+
+class _HelpFormatter(RawDescriptionHelpFormatter, DefaultHelpFormatter):
+    """Shows examples line by line."""
 
 
 class RunRecord(SaveConfigCallback):
@@ -94,8 +114,14 @@ class RunRecord(SaveConfigCallback):
                 logger.log_hyperparams({"options": yaml.safe_load(self.parser.dump(self.config))})
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """Mark a run that fails or is interrupted in W&B, which takes an end by `SystemExit` for a success."""
+        """Leave no log folder where a run fails before it has left anything, so that the mended command has its name.
+
+        Mark a run that fails or is interrupted in W&B, which takes an end by `SystemExit` for a success.
+        """
         for logger in trainer.loggers:
+            if isinstance(logger, CSVLogger) and logger._experiment is not None and trainer.is_global_zero:
+                with suppress(OSError):  # it holds something
+                    Path(logger.log_dir).rmdir()
             if isinstance(logger, WandbLogger) and logger._experiment is not None:  # begins no run only to end it
                 logger.experiment.finish(exit_code=1)
 
@@ -117,11 +143,21 @@ class MatWheelCLI(LightningCLI):
         super().__init__(
             save_config_callback=RunRecord,
             seed_everything_default=0,
-            parser_kwargs={"parser_mode": MODE, "exit_on_error": False},
+            parser_kwargs={
+                "prog": "python -m matwheel.fit",
+                "description": f"{_DESCRIPTION}\n\n{_OPTIONS}",
+                "parser_mode": MODE,
+                "exit_on_error": False,
+                **{name: {"epilog": _OPTIONS} for name in self.subcommands()},
+            },
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
             args=args,
         )
+
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        """A parser whose help has the examples line by line."""
+        return super().init_parser(formatter_class=_HelpFormatter, **kwargs)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the name of the run."""
@@ -146,16 +182,27 @@ class MatWheelCLI(LightningCLI):
         self.trainer.predict(**options, return_predictions=False)
 
     def after_fit(self) -> None:
-        """Keep the predictions of the validation rows beside the best checkpoint, for prediction intervals."""
-        best = getattr(self.trainer.checkpoint_callback, "best_model_path", "")
+        """Show what has come out of a predictor, after the predictions of its validation rows, for intervals."""
         wheel = any(isinstance(callback, Flywheel) for callback in self.trainer.callbacks)  # type: ignore[attr-defined]
-        if not isinstance(self.model, PropertyPredictor) or wheel or not best or self.trainer.interrupted:
+        if wheel or self.trainer.interrupted:
             return
-        writer = PredictionWriter(Path(best).parent)
+        if self.trainer.global_step == 0 and self.trainer.is_global_zero:
+            epochs, steps = self.trainer.max_epochs, self.trainer.max_steps
+            log.warning("nothing was trained: trainer.max_epochs is %s and trainer.max_steps %s", epochs, steps)
+        checkpoints = self.trainer.checkpoint_callback
+        if not isinstance(checkpoints, ModelCheckpoint) or not checkpoints.best_model_path:
+            return
+        if not isinstance(self.model, PropertyPredictor):
+            return
+        best = Path(checkpoints.best_model_path)
+        writer = PredictionWriter(best.parent)
         writer.file = VALIDATION_PREDICTIONS
         self.trainer.callbacks.append(writer)  # type: ignore[attr-defined]
-        load_weights(self.model, Path(best))
+        load_weights(self.model, best)
         self.trainer.predict(self.model, dataloaders=self.datamodule.val_dataloader(), return_predictions=False)
+        log_dir = self.trainer.log_dir  # all processes must ask together
+        if self.trainer.is_global_zero:
+            print(f"\n{predictor_screen(checkpoints, self.datamodule, log_dir)}")
 
     def _parse_ckpt_path(self) -> None:
         """Hyperparameters in a checkpoint must not silently beat what the user asks for."""
@@ -180,7 +227,10 @@ class MatWheelCLI(LightningCLI):
             options.trainer.enable_progress_bar = options.trainer.enable_model_summary = False
             for name in ("matwheel", "lightning.pytorch", "lightning.fabric"):
                 logging.getLogger(name).setLevel(logging.WARNING)
+        if self.subcommand != "fit":  # nothing is monitored that would have to be reloaded
+            warnings.filterwarnings("ignore", message=".*The dirpath has changed.*")
         options["name"] = options["name"] or _default_name(str(self.subcommand), options)
+        _check_name(options["name"])
         for logger in _as_list(options.trainer.logger):
             if isinstance(logger, Namespace) and logger.class_path.endswith("WandbLogger"):
                 kind = "flywheel" if _wheels(options) else _class_name(options.model).lower()
@@ -209,6 +259,8 @@ class MatWheelCLI(LightningCLI):
         try:
             trainer = super().instantiate_trainer(callbacks=callbacks, plugins=plugins, **kwargs)
         except (MisconfigurationException, TypeError) as error:
+            if _exist(kwargs["accelerator"], kwargs.get("devices", options.devices)):
+                raise UserError(f"no trainer can be made: {error} Give the trainer another value") from error
             raise UserError(
                 f"no trainer can be made with accelerator {options.accelerator!r} and devices {options.devices!r} on "
                 f"this machine: {error} Leave both out to use what there is, or give --trainer.accelerator cpu"
@@ -242,6 +294,25 @@ class _SeededInstantiator:
 def _folder(options: Namespace) -> Path:
     """Where everything of a run lies: a trained model without its config beside it is of no use."""
     return Path(options.trainer.default_root_dir or RUNS / options["name"])
+
+
+def _check_name(name: str) -> None:
+    """Keep a run within the folder of runs, unless its name is a whole path, as those of studies elsewhere are."""
+    path = Path(name)
+    if ".." in path.parts and not path.is_absolute():
+        raise ValueError(
+            f"--name {name!r} may lead out of the folder {RUNS}: leave '..' out, or put the run elsewhere with "
+            "--trainer.default_root_dir"
+        )
+
+
+def _exist(accelerator: Any, devices: Any) -> bool:
+    """Whether this machine has them, so that a trainer which cannot be made fails for another reason."""
+    try:
+        L.Trainer(accelerator=accelerator, devices=devices, logger=False)
+    except (MisconfigurationException, TypeError, ValueError):
+        return False
+    return True
 
 
 def _with_csv(configured: Any, folder: Path) -> list[Logger]:

@@ -28,6 +28,9 @@ def main(args: ArgsType = None) -> None:
     # Batches are slices of arrays in memory: workers would slow them down.
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")
+    # Batches carry the rows of their crystals, and checkpoints the averaged weights.
+    warnings.filterwarnings("ignore", message=".*Couldn't infer the batch indices.*")
+    warnings.filterwarnings("ignore", message=".*The WeightAveraging state cannot be restored.*")
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_advertisement)
     keep_freed_memory()
     with shown_as_messages():

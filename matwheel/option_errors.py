@@ -43,6 +43,8 @@ _TYPES = {
     "list": "a list",
     "collections.abc.Sequence": "a list",
 }
+_NO_MODEL = re.compile(r"the following arguments are required: \w+\.model$")
+_CONFIGS = "-c predictor/cgcnn.yaml or -c flywheel/full.yaml"
 _WORD = re.compile(r"[A-Za-z_][\w+. -]*")
 _LONGEST = 300
 
@@ -63,6 +65,8 @@ def _explained(message: str) -> str:
             f"what is given as -c is no config, which is YAML with options ({_line(found[1])[:60]} …): a table of "
             "crystals is given as --data.dataset"
         )
+    if _NO_MODEL.match(message):
+        return f"no config names a model: give one, such as {_CONFIGS}"
     above, reason, below = _first_reason(message)
     options = _OPTION.findall(above)
     if found := _UNKNOWN_OPTION.search(f"{above}{reason}"):
@@ -147,10 +151,7 @@ def _wrong_type(option: str, types: list[str], given: str) -> str:
 def _no_option(class_path: str, option: str) -> str:
     name = class_path.rpartition(".")[2]
     if class_path in _BASES:  # nothing has chosen a class
-        return (
-            f"the option '{option}' is of a class that no config names: give a config before it, such as "
-            "-c predictor/cgcnn.yaml or -c flywheel/full.yaml"
-        )
+        return f"the option '{option}' is of a class that no config names: give a config before it, such as {_CONFIGS}"
     inner = _options_of_parts(class_path, option)
     hint = f"; did you mean '{inner[0]}'?" if inner else _hint(option, _options(class_path))
     return f"{name} has no option '{option}'{hint}"

@@ -104,9 +104,20 @@ def test_every_config_parses(config: Path, capsys: pytest.CaptureFixture[str]) -
 
 def test_help_names_units_and_options(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, expected in [
-        (["fit", "--help"], ["--name", "--print_config", "--ckpt_path", "-c CONFIG, --config CONFIG"]),
+        (["--help"], ["usage: python -m matwheel.fit [", "\n  python -m matwheel.fit fit -c flywheel/full.yaml"]),
+        (
+            ["fit", "--help"],
+            [
+                "\n  python -m matwheel.fit fit --trainer.callbacks.help Flywheel",
+                "--name",
+                "--print_config",
+                "--ckpt_path",
+                "-c CONFIG, --config CONFIG",
+            ],
+        ),
         (["fit", "--data.help", "CrystalDataModule"], ["A, largest distance of a neighbour"]),
         (["fit", "--model.help", "ConCDVAE"], ["Width of the latent"]),
+        (["fit", "--trainer.callbacks.help", "Flywheel"], ["Turns of the wheel"]),
     ]:
         with pytest.raises(SystemExit) as stop:
             main(arguments)
@@ -136,6 +147,48 @@ def test_predictor(config: Path, small_data: list[str]) -> None:
     new_data = ["--data.dataset", str(unlabelled), "--data.cache_dir", "cache", "--name", "new"]
     main([*_args("predict", config), *new_data, *QUIET, *checkpoint])
     assert list(pd.read_csv("runs/new/version_0/predictions.csv").columns) == ["id", "prediction"]
+
+
+def test_a_fit_says_what_has_come_out(small_data: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    main([*_args("fit", PREDICTORS[0]), *small_data, *SHORT, "--name", "run"])
+    lines = capsys.readouterr().out.splitlines()
+    best = "runs/run/version_0/checkpoints/best.ckpt"
+    lowest = pd.read_csv("runs/run/version_0/metrics.csv")["val/mae"].min()
+    assert f"best val/mae    {lowest:.4g}" in lines
+    assert f"best predictor  {best}" in lines
+    assert f"  predict  python -m matwheel.predict {best} NEW.cif" in lines
+
+
+def test_a_fit_of_no_epoch_says_so(small_data: list[str], caplog: pytest.LogCaptureFixture) -> None:
+    main([*_args("fit", PREDICTORS[0]), *small_data, *SHORT, "--trainer.max_epochs", "0"])
+    assert "nothing was trained: trainer.max_epochs is 0" in caplog.text
+
+
+def test_a_command_that_fails_before_it_leaves_anything_leaves_no_log_folder(small_data: list[str]) -> None:
+    command = [*_args("fit", PREDICTORS[0]), *small_data, *SHORT, "--name", "run"]
+    with pytest.raises(SystemExit):
+        main([*command, "--data.target", "wrong"])
+    assert not Path("runs/run/version_0").exists()
+    with pytest.raises(SystemExit):
+        main([*command, "--ckpt_path", "none.ckpt"])  # found missing when config and split are there
+    assert Path("runs/run/version_0/config.yaml").is_file()
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b/../../../x"])
+def test_a_name_does_not_lead_out_of_the_folder_of_runs(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([*_args("fit", PREDICTORS[0]), "--name", name])
+    assert f"--name '{name}' may lead out of the folder runs" in capsys.readouterr().err
+
+
+def test_a_trainer_is_not_refused_for_the_machine_where_that_is_not_the_reason(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        main([*_args("fit", PREDICTORS[0]), "--trainer.max_epochs", "-5"])
+    message = capsys.readouterr().err
+    assert "no trainer can be made: `max_epochs` must be" in message
+    assert "accelerator" not in message
 
 
 def test_the_saved_config_repeats_the_run(small_data: list[str]) -> None:

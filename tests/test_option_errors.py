@@ -31,6 +31,10 @@ def test_a_file_where_something_else_belongs_is_not_printed(start: str) -> None:
             "name, any other by module and name (package.module.Class)",
         ),
         (
+            "the following arguments are required: fit.model",
+            "no config names a model: give one, such as -c predictor/cgcnn.yaml or -c flywheel/full.yaml",
+        ),
+        (
             "--data.help: Expected a dot import path string: CrystalTable",
             "CrystalTable is no class for the option 'data': --help says what it takes",
         ),

@@ -1,4 +1,4 @@
-"""What a person sees when the wheel has turned: the results, where everything lies, and what can be done next."""
+"""What a person sees at the end of a fit: the results, where everything lies, and what can be done next."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
+from lightning.pytorch.callbacks import ModelCheckpoint
+
 from matwheel.data.catalogue import unit_of
+from matwheel.data.module import CrystalDataModule
 from matwheel.flywheel.ledger import STAGES
 from matwheel.flywheel.names import BASELINE, fitted_stage, predictor_stage, round_suffix
 from matwheel.flywheel.references import REUSED, Baseline
@@ -45,17 +48,36 @@ def end_screen(wheel: Wheel, log_dir: Path | None) -> str:
     }
     commands = {"report": _command("report", folder, "--out", folder / "report.html")}
     if best is not None:
-        interval = ("--interval", _COVERAGE) if can_calibrate(len(known.val_rows), _COVERAGE) else ()
-        commands["predict"] = _command("predict", best, "NEW.cif", *interval)
+        commands["predict"] = _predict(best, known)
     prior = folder / STAGES / f"prior{wheel.best.suffix if wheel.turns else ''}" / BEST
     if prior.is_file():
         commands["sample"] = _command("sample", prior, "--values", wanted_values(known.conditions), "--n", 64)
-    lines = [
-        *_aligned({name: str(path) for name, path in paths.items() if path is not None and path.exists()}),
-        "next:",
-        *(f"  {line}" for line in _aligned(commands)),
-    ]
-    return "\n\n".join([*tables, "\n".join(lines)])
+    there = {name: str(path) for name, path in paths.items() if path is not None and path.exists()}
+    return "\n\n".join([*tables, _screen(there, commands)])
+
+
+def predictor_screen(checkpoints: ModelCheckpoint, data: CrystalDataModule, log_dir: str | None) -> str:
+    """The same of a fit of one predictor without a wheel.
+
+    Args:
+        checkpoints: Knows the best one.
+        data: What it was fitted to.
+        log_dir: Where its trainer logs.
+    """
+    best, score = Path(checkpoints.best_model_path), checkpoints.best_model_score
+    unit = unit_of(data.dataset, data.target)
+    lines = {f"best {checkpoints.monitor}": f"{float(score):.4g} {unit}".rstrip()} if score is not None else {}
+    lines |= {"best predictor": str(best), "log and config": str(log_dir)}
+    return _screen(lines, {"predict": _predict(best, data)})
+
+
+def _screen(lines: dict[str, str], commands: dict[str, str]) -> str:
+    return "\n".join([*_aligned(lines), "next:", *(f"  {line}" for line in _aligned(commands))])
+
+
+def _predict(best: Path, data: CrystalDataModule) -> str:
+    interval = ("--interval", _COVERAGE) if can_calibrate(len(data.val_rows), _COVERAGE) else ()
+    return _command("predict", best, "NEW.cif", *interval)
 
 
 def wanted_values(conditions: Sequence[str]) -> str:
