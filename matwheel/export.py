@@ -10,12 +10,12 @@ from jsonargparse import ArgumentParser
 
 from matwheel.checkpoint_file import read_checkpoint
 from matwheel.command import command
-from matwheel.files import VALIDATION_PREDICTIONS, replaced_when_complete, write_text_atomically
+from matwheel.files import VALIDATION_PREDICTIONS, check_no_file, replaced_when_complete, write_text_atomically
 from matwheel.models.checkpoints import MODEL_CLASS
 from matwheel.models.latent_prior import LatentPrior
 from matwheel.models.predictor import PropertyPredictor
 from matwheel.models.run_config import CONFIG, RunConfig, find_config
-from matwheel.models.trained import FITTED, FITTED_SUFFIX, WEIGHTS, TrainedModel, model_file
+from matwheel.models.trained import FITTED, FITTED_SUFFIX, WEIGHTS, TrainedModel, model_file, what_it_is
 from matwheel.predictors.predictor_file import read_predictor
 from matwheel.predictors.saved import validation_predictions
 from matwheel.report.model_card import CARD, card_of_fitted, card_of_model, is_card
@@ -76,9 +76,8 @@ def export(model: Path, folder: Path, config: Path | None = None) -> None:
         return
     made_by = read_checkpoint(path).get(MODEL_CLASS)
     if made_by not in _KINDS:
-        raise ValueError(
-            f"{path} is a checkpoint of {made_by or 'an unknown model'}: give one of {' or of '.join(_KINDS)}"
-        )
+        what, mend = what_it_is(made_by)
+        raise ValueError(f"{path} is {what}, neither a predictor nor a generator: {mend}")
     trained = TrainedModel.load(path, _KINDS[made_by], config)
     trained.write(folder)
     (folder / FITTED).unlink(missing_ok=True)  # of an earlier export
@@ -88,6 +87,7 @@ def export(model: Path, folder: Path, config: Path | None = None) -> None:
 
 def _check_folder(folder: Path) -> None:
     """Refuse to write among files of something else."""
+    check_no_file(folder)
     if not folder.is_dir() or not any(folder.iterdir()):
         return
     card = folder / CARD

@@ -100,6 +100,16 @@ def skipped_beside(predictions: Path) -> Path:
     return predictions.with_name(f"{predictions.stem}_skipped.csv")
 
 
+def check_no_file(folder: Path) -> None:
+    """Refuse a file where a folder is to be written.
+
+    Raises:
+        ValueError: If it is one.
+    """
+    if folder.is_file():
+        raise ValueError(f"{folder} is a file: name a folder as --out")
+
+
 def check_writable(folder: Path) -> None:
     """Make sure, before hours of work, that its results can be written.
 

@@ -10,7 +10,7 @@ from jsonargparse import ArgumentParser
 from matwheel.command import command
 from matwheel.data.conditions import ConditionDataModule
 from matwheel.devices import DEVICE_HELP, find_device
-from matwheel.files import check_writable
+from matwheel.files import check_no_file, check_writable
 from matwheel.models.saved_generator import SavedGenerator
 from matwheel.sample_parts import PARTS, SampleParts
 from matwheel.writers import CIF_FOLDER, SAMPLES, SAMPLES_EXTXYZ, SAMPLES_TABLE, write_samples
@@ -47,9 +47,13 @@ def main(args: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("samples"), help="Folder to write to.")
     with command(parser, args) as options:
         device = find_device(options.device)
+        check_no_file(options.out)
         generator = SavedGenerator.load(options.generator).to(device)
         values = options["values"]  # not options.values, which is a method
-        requests = ConditionDataModule(generator.requested(values, options.n), options.n, options.seed)
+        wanted = generator.requested(values, options.n)
+        if len(wanted) > options.n:
+            raise ValueError(f"--n {options.n} is too few for {len(wanted)} --values: make a crystal of each at least")
+        requests = ConditionDataModule(wanted, options.n, options.seed)
         check_writable(options.out)
         parts = SampleParts(options.out)
         if not (options.out / PARTS).is_dir() and (options.out / SAMPLES).exists():

@@ -51,16 +51,21 @@ class SampleParts:
             generator: Hash of the generator that is asked, where it is known already.
 
         Raises:
-            ValueError: If the folder holds a crystal that is not asked for.
+            ValueError: If the folder holds crystals that are not asked for.
         """
         self._check_generator(generator)
         if not self._done:
             return requests
         wanted = {int(index): row for row, index in enumerate(requests.index)}
         for index, (origin, values) in self._done.items():
-            if index not in wanted or not _is_request(origin, values, requests.take([wanted[index]])):
+            if index in wanted and not _is_request(origin, values, requests.take([wanted[index]])):
                 made = f"number {index} with the seed {origin['seed']} and {origin['conditions'] or 'no conditions'}"
                 raise self._others(made)
+        if surplus := self._done.keys() - wanted.keys():
+            raise ValueError(
+                f"{self.folder} holds more of these samples than the {len(wanted)} asked for: ask for at least "
+                f"{max(surplus) + 1}, or choose another folder"
+            )
         log.info("%d of %d samples exist already", len(self._done), len(wanted))
         return requests.take([row for index, row in wanted.items() if index not in self._done])
 

@@ -45,9 +45,15 @@ def shown_as_messages() -> Iterator[None]:
     except (ValueError, FloatingPointError, OSError, UserError) as error:
         if os.environ.get(TRACEBACK_VARIABLE) or not _is_for_users(error):
             raise
-        told = explain(str(error)) if _raised_in(error) == _PARSER else error
-        print(f"error: {told}\n(set {TRACEBACK_VARIABLE}=1 to see where it was found)", file=sys.stderr)
+        print(f"error: {_told(error)}\n(set {TRACEBACK_VARIABLE}=1 to see where it was found)", file=sys.stderr)
         raise SystemExit(1) from error
+
+
+def _told(error: Exception) -> str:
+    """The message of an error with what to do, which those of the operating system and the parser lack."""
+    if isinstance(error, OSError) and error.errno in NO_ACCESS and error.filename is not None:
+        return f"{error.filename} cannot be opened ({error.strerror}): change its rights, or give another"
+    return explain(str(error)) if _raised_in(error) == _PARSER else str(error)
 
 
 def _is_for_users(error: Exception) -> bool:

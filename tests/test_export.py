@@ -20,6 +20,7 @@ from matwheel.models.latent_prior import LatentPrior
 from matwheel.models.run_config import find_config
 from matwheel.models.saved_generator import SavedGenerator
 from matwheel.models.trained import model_file
+from matwheel.predict import main as predict_command
 from matwheel.predictors.saved import SavedPredictor
 from matwheel.sample import main as sample_command
 from tests.trained import train_generator, train_predictor
@@ -120,6 +121,13 @@ def test_a_request_that_cannot_be_leaves_no_folder(
     with pytest.raises(SystemExit):
         sample_command([str(prior), "--values", "5", "--n", "0", "--out", str(tmp_path / "made")])
     assert "n is how many crystals to make: give a whole number from 1 on, not 0" in capsys.readouterr().err
+    for options, message in (
+        (["--values", "5", "10", "20", "--n", "2"], "--n 2 is too few for 3 --values"),
+        (["--values", "5", "--seed", "-4"], "seed must be 0 or more, not -4"),
+    ):
+        with pytest.raises(SystemExit):
+            sample_command([str(prior), *options, "--out", str(tmp_path / "made")])
+        assert message in capsys.readouterr().err
     seed = str(2**63 - 1)
     with pytest.raises(SystemExit):
         sample_command([str(prior), "--values", "5", "--n", "2", "--seed", seed, "--out", str(tmp_path / "made")])
@@ -129,15 +137,29 @@ def test_a_request_that_cannot_be_leaves_no_folder(
     assert not (tmp_path / "made").exists()
 
 
+def test_a_generator_is_no_predictor(prior: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        predict_command([str(prior), "new.cif", "--out", str(tmp_path / "x.csv")])
+    assert "is a generator, not a predictor: python -m matwheel.sample takes it" in capsys.readouterr().err
+
+
+def test_a_file_is_no_folder_to_write_to(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "notes.txt").touch()
+    for command, options in ((sample_command, ["--values", "5"]), (export_command, [])):
+        with pytest.raises(SystemExit):
+            command(["none.ckpt", *options, "--out", str(tmp_path / "notes.txt")])
+        assert "notes.txt is a file: name a folder as --out" in capsys.readouterr().err
+
+
 def test_an_autoencoder_alone_is_no_generator(prior: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     autoencoder = Path(str(prior).replace("prior", "vae"))
     with pytest.raises(SystemExit):
         export_command([str(autoencoder), "--out", str(tmp_path / "x")])
-    assert "is a checkpoint of ConCDVAE: give one of PropertyPredictor or of LatentPrior" in capsys.readouterr().err
+    assert "is the autoencoder of a generator alone, neither a predictor nor a generator" in capsys.readouterr().err
     assert not (tmp_path / "x").exists()
     with pytest.raises(SystemExit):
         sample_command([str(autoencoder), "--values", "5", "--out", str(tmp_path / "x")])
-    assert "give one of LatentPrior, stages/prior/best.ckpt of a flywheel" in capsys.readouterr().err
+    assert "not a generator: give the checkpoint of its prior, such as stages/prior" in capsys.readouterr().err
 
 
 def test_only_an_earlier_export_is_replaced(prior: Path, tmp_path: Path) -> None:

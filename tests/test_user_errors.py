@@ -55,7 +55,8 @@ def test_a_full_disk_is_a_message_wherever_it_shows(capsys: pytest.CaptureFixtur
 def test_missing_rights_are_a_message_wherever_they_show(number: int, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit), shown_as_messages():
         raise OSError(number, os.strerror(number), "runs")
-    assert capsys.readouterr().err.startswith(f"error: [Errno {number}] {os.strerror(number)}: 'runs'\n")
+    message = f"error: runs cannot be opened ({os.strerror(number)}): change its rights, or give another\n"
+    assert capsys.readouterr().err.startswith(message)
 
 
 @pytest.mark.parametrize("command", [sample, evaluate])

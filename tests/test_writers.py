@@ -89,7 +89,7 @@ def test_samples_of_other_requests_are_not_mixed_in(tmp_path: Path) -> None:
     _predict(tmp_path)
     with pytest.raises(ValueError, match="holds other samples"):
         _predict(tmp_path, seed=4)
-    with pytest.raises(ValueError, match="holds other samples"):
+    with pytest.raises(ValueError, match="more of these samples than the 6 asked for: ask for at least 7, or"):
         _predict(tmp_path, num_samples=6)
     with pytest.raises(ValueError, match=r"number 1 with the seed 4 and \{'gap': 2.5\}"):
         _predict(tmp_path, values=[[1.5], [2.75]])

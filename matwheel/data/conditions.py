@@ -76,7 +76,9 @@ class ConditionDataModule(L.LightningDataModule):
         if conditions.isinf().any():
             raise ValueError("a condition value is infinite")
         num_samples = int(num_samples)  # one of numpy would overflow
-        if not -(2**63) <= seed <= 2**63 - num_samples:
+        if seed < 0:
+            raise ValueError(f"seed must be 0 or more, not {seed}")
+        if seed > 2**63 - num_samples:
             raise ValueError(f"the seeds {seed} to {seed + num_samples - 1} exceed 64 bits: give another one")
         index = torch.arange(num_samples)
         self.requests = SampleRequests(index, seed + index, conditions[index % len(conditions)])

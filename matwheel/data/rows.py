@@ -196,6 +196,8 @@ class LoadedTable:
         return f"; did you mean '{spelled[close[0]]}'?" if close else ""
 
     def _known(self) -> str:
+        if not self.table.properties and Path(self.name).is_dir():
+            return "none (those of a folder of structures are columns of a CSV table in it)"
         return ", ".join(self.table.properties) or "none"
 
     def take(self, rows: Sequence[int] | IntArray, bad: Iterable[BadRow] = ()) -> LoadedTable:

@@ -22,7 +22,7 @@ from matwheel.diffusion.noise import CoordinateNoise, TypeNoise, mean_over_atoms
 from matwheel.diffusion.samplers import Denoise
 from matwheel.models.checkpoints import complete_checkpoint, load_weights, loading_trainer
 from matwheel.models.finite import check_finite
-from matwheel.models.optimisation import may_fuse, one_cycle
+from matwheel.models.optimisation import check_learning_rate, may_fuse, one_cycle
 from matwheel.models.processes import step_seeds, weight_of_share
 from matwheel.nn.condition import ConditionEmbedding, EncodedConditions
 from matwheel.nn.heads import DecodedLatent, PropertyHead, StructureHeads
@@ -105,6 +105,7 @@ class ConCDVAE(L.LightningModule):
         schedule: Literal["constant", "one_cycle", "plateau"] = "constant",
         start: Path | None = None,
     ) -> None:
+        check_learning_rate(learning_rate)
         super().__init__()
         self.save_hyperparameters(
             ignore=[

@@ -18,7 +18,7 @@ from matwheel.models.con_cdvae import ConCDVAE
 from matwheel.models.finite import check_finite
 from matwheel.models.latent_prior import LatentPrior
 from matwheel.models.latents import LatentBatch
-from matwheel.models.optimisation import may_fuse
+from matwheel.models.optimisation import check_learning_rate, may_fuse
 from matwheel.models.processes import step_seeds, weight_of_share
 from matwheel.nn.condition import ConditionEmbedding
 from matwheel.nn.prior_network import PriorNetwork
@@ -61,6 +61,7 @@ class DiffusionPrior(LatentPrior):
         max_atoms_per_batch: int = 2048,
         vae_checkpoint: Path | None = None,
     ) -> None:
+        check_learning_rate(learning_rate)
         super().__init__(vae, sampler, oversample, valid_compositions, max_atoms_per_batch, vae_checkpoint)
         self.save_hyperparameters("learning_rate", "guidance")
         self.diffusion = diffusion if diffusion is not None else LatentDiffusion()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,6 +12,16 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import OneCycleLR
+
+
+def check_learning_rate(learning_rate: float) -> None:
+    """Refuse one with which nothing is learnt.
+
+    Raises:
+        ValueError: If it is not above 0.
+    """
+    if not 0 < learning_rate < math.inf:
+        raise ValueError(f"learning_rate must be above 0 and finite, not {learning_rate}")
 
 
 def may_fuse(module: L.LightningModule) -> bool:

@@ -20,7 +20,7 @@ from matwheel.data.module import CrystalDataModule
 from matwheel.data.targets import TargetTransform
 from matwheel.models.checkpoints import complete_checkpoint, loading_trainer
 from matwheel.models.finite import check_finite
-from matwheel.models.optimisation import decayed_groups, may_fuse, one_cycle
+from matwheel.models.optimisation import check_learning_rate, decayed_groups, may_fuse, one_cycle
 from matwheel.models.processes import step_seeds, weight_of_share
 
 log = logging.getLogger(__name__)
@@ -72,6 +72,7 @@ class PropertyPredictor(L.LightningModule):
         super().__init__()
         if loss not in LOSSES:
             raise ValueError(f"unknown loss {loss!r}: choose one of {', '.join(LOSSES)}")
+        check_learning_rate(learning_rate)
         self.save_hyperparameters(ignore=["network", "transform"])
         self.network = network
         self.transform = transform if transform is not None else TargetTransform("log")

@@ -35,6 +35,15 @@ _KEPT = (
     "cutoff",
     "max_neighbours",
 )  # options of the data: what the model was trained on and how its graphs are made
+_NAMED = {
+    "PropertyPredictor": ("a predictor", "python -m matwheel.predict takes it"),
+    "LatentPrior": ("a generator", "python -m matwheel.sample takes it"),
+    "ConCDVAE": (
+        "the autoencoder of a generator alone",
+        "give the checkpoint of its prior, such as stages/prior/best.ckpt of a flywheel",
+    ),
+}
+"""By class: what it is to a person, and what to do with its checkpoint where it is not wanted."""
 _Model = TypeVar("_Model", bound=L.LightningModule)
 
 
@@ -69,10 +78,8 @@ class TrainedModel(Generic[_Model]):
         content = read_checkpoint(path)
         made_by = content.get(MODEL_CLASS, kind.__name__)
         if made_by != kind.__name__:
-            where = ", stages/prior/best.ckpt of a flywheel" if issubclass(kind, LatentPrior) else ""
-            raise ValueError(
-                f"{path} is a checkpoint of {made_by}, not of {kind.__name__}: give one of {kind.__name__}{where}"
-            )
+            what, mend = what_it_is(made_by)
+            raise ValueError(f"{path} is {what}, not {what_it_is(kind.__name__)[0]}: {mend}")
         described = RunConfig.read(config or find_config(path), generates=issubclass(kind, LatentPrior))
         model = described.build_model(kind)
         load_state(model, content, path)
@@ -98,6 +105,11 @@ class TrainedModel(Generic[_Model]):
         }
         write_weights(folder / WEIGHTS, self.checkpoint)
         write_text_atomically(folder / CONFIG, yaml.safe_dump(content, sort_keys=False))
+
+
+def what_it_is(kind: str | None) -> tuple[str, str]:
+    """What the checkpoint of a class of models is to a person, and what to do with it where it is not wanted."""
+    return _NAMED.get(str(kind), (f"a checkpoint of {kind or 'an unknown model'}", "give another"))
 
 
 def model_files(path: Path) -> list[Path]:

@@ -56,6 +56,8 @@ def read_study(path: Path) -> Study:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ValueError(f"{path} is not a study file that can be read: {error}") from error
     study = _mapping(content, str(path))
+    if study and not study.keys() & set(_KEYS):
+        raise ValueError(f"{path} is no study file, which is YAML with {', '.join(_KEYS)}")
     if unknown := [key for key in study if key not in _KEYS]:
         named = shorten(", ".join(unknown), 60, placeholder=" …")
         raise ValueError(f"{path} has {named}, but a study consists of {', '.join(_KEYS)}")

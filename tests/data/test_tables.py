@@ -382,6 +382,8 @@ def test_folder_without_table(tmp_path):
     loaded = read_table(tmp_path)
     assert loaded.table.ids.tolist() == IDS
     assert loaded.default_target is None
+    with pytest.raises(ValueError, match=r"numeric properties: none .*are columns of a CSV table in it"):
+        loaded.choose_target("gap")
     empty = tmp_path / "empty"
     empty.mkdir()
     with pytest.raises(ValueError, match="neither a CSV table nor structure files"):

@@ -268,7 +268,8 @@ def test_training_starts_from_a_pretrained_model_without_labels(tmp_path: Path) 
     assert trainer.callback_metrics["train/property"] == 0
     assert all(torch.isfinite(p).all() for p in trainer.lightning_module.parameters())
     trainer.save_checkpoint(tmp_path / "pretrained.ckpt")
-    model = toy_vae(condition_embedding=copy.deepcopy(embedding), start=tmp_path / "pretrained.ckpt", learning_rate=0.0)
+    model = toy_vae(condition_embedding=copy.deepcopy(embedding), start=tmp_path / "pretrained.ckpt")
+    model.learning_rate = 0.0
     other = quiet_trainer(max_epochs=1)
     other.fit(model, datamodule=ToyData())
     pretrained = dict(trainer.lightning_module.named_parameters())

@@ -1,8 +1,11 @@
+import math
+
 import pytest
 import torch
 from torch.optim.lr_scheduler import OneCycleLR
 
-from matwheel.models.optimisation import one_cycle
+from matwheel.models.optimisation import check_learning_rate, one_cycle
+from matwheel.models.predictor import PropertyPredictor
 
 
 @pytest.mark.parametrize("steps", [1, 2, 9, 10, 11, 100])
@@ -18,6 +21,14 @@ def test_the_learning_rate_rises_and_falls_whatever_the_number_of_steps(steps: i
     assert rates[-1] == pytest.approx(0, abs=1e-3)
     if steps >= 10:
         assert max(rates) > 0.4
+
+
+@pytest.mark.parametrize("rate", [0.0, -1.0, math.nan, math.inf])
+def test_a_learning_rate_with_which_nothing_is_learnt_is_refused(rate: float) -> None:
+    with pytest.raises(ValueError, match="learning_rate must be above 0"):
+        check_learning_rate(rate)
+    with pytest.raises(ValueError, match="learning_rate must be above 0"):
+        PropertyPredictor(torch.nn.Identity(), learning_rate=rate)
 
 
 def _schedule(steps: int) -> OneCycleLR:

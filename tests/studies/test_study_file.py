@@ -66,6 +66,7 @@ def test_configs_are_found_from_anywhere(folder: Path, monkeypatch: pytest.Monke
         ("config: full.yaml", "config: [3]", r"config must be a text or a list of them, not \[3\]"),
         ("name: curves", "", "needs a name"),
         ("name: curves", "name: curves\nengine: ray", "has engine, but a study consists of name"),
+        (STUDY, "id,cif,band_gap\na,b,1\n", "is no study file, which is YAML with name"),
         ("options: {", "options: {{", "is not a study file that can be read"),
         ('"yes": {}', '"yes": 3', "plain yes must be a mapping of names to values, not 3"),
         ("grid:", "share: [split]\ngrid:", "cannot be shared along split: the axes are dataset, labelled_fraction"),
