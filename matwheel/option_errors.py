@@ -12,7 +12,7 @@ from typing import get_args, get_type_hints
 
 _UNKNOWN_OPTION = re.compile(
     r"Problem with given class_path '([\w.]+)':\s+"
-    r"(?:(?:Option|Validation failed: Key) '|unrecognized arguments: --)(\w+)"
+    r"(?:(?:Option|Validation failed: Key) '|unrecognized arguments: --)([\w-]+)"
 )  # the wording of old and new versions of jsonargparse, and that about an option with parts
 _UNKNOWN_OPTION_OF_FACTORY = re.compile(r"Option '(\w+)' is not accepted\. Got value: Namespace\(class_path='([\w.]+)'")
 _UNRECOGNISED = re.compile(r"unrecognized arguments: --([\w.-]+)", re.IGNORECASE)

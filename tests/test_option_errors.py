@@ -64,6 +64,11 @@ def test_a_file_where_something_else_belongs_is_not_printed(start: str) -> None:
             "Fraction has no option 'numeratr'; did you mean 'numerator'?",
         ),
         (
+            "Problem with given class_path 'matwheel.data.module.CrystalDataModule':\n  unrecognized arguments: "
+            "--structure-column",
+            "CrystalDataModule has no option 'structure-column'; did you mean 'structure_column'?",
+        ),
+        (
             "Problem with given class_path 'fractions.Fraction':\n  Validation failed: Key 'numeratr' is not expected",
             "Fraction has no option 'numeratr'; did you mean 'numerator'?",
         ),

@@ -106,7 +106,7 @@ def find_config(checkpoint: Path) -> Path:
             return latest / CONFIG
     raise ValueError(
         f"no {CONFIG} beside {checkpoint} or a folder above it: copy the one of the run that made this checkpoint "
-        "beside it"
+        "beside it, or give a folder that 'python -m matwheel.export' wrote"
     )
 
 
