@@ -50,6 +50,7 @@ from matwheel.files import RUN_RECORD, RUNS, SKIPPED_ROWS, VALIDATION_PREDICTION
 from matwheel.flywheel.callback import Flywheel
 from matwheel.flywheel.end_screen import predictor_screen
 from matwheel.flywheel.ledger import derive_seed
+from matwheel.flywheel.tracking import silent_settings
 from matwheel.models.checkpoints import WholeCheckpoints, load_weights
 from matwheel.models.predictor import PropertyPredictor
 from matwheel.models.training_progress import TrainingProgress
@@ -265,6 +266,9 @@ class MatWheelCLI(LightningCLI):
                 f"no trainer can be made with accelerator {options.accelerator!r} and devices {options.devices!r} on "
                 f"this machine: {error} Leave both out to use what there is, or give --trainer.accelerator cpu"
             ) from error
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                _hush_wandb(logger, folder, self._options()["quiet"])
         warn_of_slow_precision(trainer)
         # First of all the record, so that a run killed in the first stage of a wheel can be told from its folder.
         trainer.callbacks.sort(key=lambda callback: not isinstance(callback, RunRecord))  # type: ignore[attr-defined]
@@ -325,6 +329,7 @@ def _with_csv(configured: Any, folder: Path) -> list[Logger]:
 
 def _prepare_wandb(options: Namespace, name: str, kind: str, folder: Path) -> None:
     """Group a run's stages; record it on disk where no account is configured."""
+    options["name"] = options.get("name") or name
     options["group"] = options.get("group") or name
     options["job_type"] = options.get("job_type") or kind
     options["save_dir"] = str(folder)
@@ -334,6 +339,14 @@ def _prepare_wandb(options: Namespace, name: str, kind: str, folder: Path) -> No
     if options.offline and options.log_model:
         log.warning("checkpoints are not uploaded to W&B from an offline run")
         options["log_model"] = False
+
+
+def _hush_wandb(logger: WandbLogger, folder: Path, quiet: bool) -> None:
+    """Keep W&B from warnings that say nothing to the user, and from all messages where only results are wanted."""
+    folder.mkdir(parents=True, exist_ok=True)  # it warns of a folder that is not there
+    logger._wandb_init.pop("anonymous")  # and of this, which Lightning sets whatever the user gives
+    if quiet:
+        logger._wandb_init["settings"] = silent_settings(logger)
 
 
 def _has_wandb_account() -> bool:

@@ -78,7 +78,7 @@ class Tracker:
             "config": {"stage": name, "seed": seed, "inputs": dict(inputs), "settings": config},
             "mode": "offline" if self._logger._offline else None,
             "reinit": "create_new",
-            "settings": self._silent_settings(),
+            "settings": silent_settings(self._logger),  # 15 lines a stage would hide what the stages say
         }
         run = self._run = wandb.init(**options)  # as a context it would print a traceback of what ends a stage
         exit_code = 1
@@ -90,15 +90,6 @@ class Tracker:
         finally:
             run.finish(exit_code)
             self._run = None
-
-    def _silent_settings(self) -> Settings:
-        """Those of the outer run, without its messages: 15 lines a stage would hide what the stages say."""
-        import wandb
-
-        assert self._logger is not None
-        given = self._logger._wandb_init.get("settings") or {}
-        settings: Settings = wandb.Settings(**given) if isinstance(given, dict) else given
-        return settings.model_copy(update={"silent": True})
 
     def loggers(self, folder: Path) -> list[WandbLogger]:
         """The logger of the stage at hand, for its trainers; none where nothing is tracked."""
@@ -149,6 +140,15 @@ class Tracker:
             else:
                 artifact.add_file(str(path), policy="immutable", skip_cache=True)  # no copies: stages are not changed
         return artifact
+
+
+def silent_settings(logger: WandbLogger) -> Settings:
+    """The settings of a logger for W&B, with no messages."""
+    import wandb
+
+    given = logger._wandb_init.get("settings") or {}
+    settings: Settings = wandb.Settings(**given) if isinstance(given, dict) else given
+    return settings.model_copy(update={"silent": True})
 
 
 def differences(results: Sequence[ResultRow], scenario: Scenario) -> dict[str, float]:
