@@ -344,7 +344,7 @@ def _prepare_wandb(options: Namespace, name: str, kind: str, folder: Path) -> No
 def _hush_wandb(logger: WandbLogger, folder: Path, quiet: bool) -> None:
     """Keep W&B from warnings that say nothing to the user, and from all messages where only results are wanted."""
     folder.mkdir(parents=True, exist_ok=True)  # it warns of a folder that is not there
-    logger._wandb_init.pop("anonymous")  # and of this, which Lightning sets whatever the user gives
+    logger._wandb_init.pop("anonymous", None)  # and of this, which Lightning sets whatever the user gives
     if quiet:
         logger._wandb_init["settings"] = silent_settings(logger)
 
