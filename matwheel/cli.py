@@ -13,10 +13,8 @@ from argparse import RawDescriptionHelpFormatter
 from collections import Counter
 from contextlib import suppress
 from importlib.metadata import version
-from netrc import NetrcParseError, netrc
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
 
 import lightning as L
 import torch
@@ -50,13 +48,13 @@ from matwheel.files import RUN_RECORD, RUNS, SKIPPED_ROWS, VALIDATION_PREDICTION
 from matwheel.flywheel.callback import Flywheel
 from matwheel.flywheel.end_screen import predictor_screen
 from matwheel.flywheel.ledger import derive_seed
-from matwheel.flywheel.tracking import silent_settings
 from matwheel.models.checkpoints import WholeCheckpoints, load_weights
 from matwheel.models.predictor import PropertyPredictor
 from matwheel.models.training_progress import TrainingProgress
 from matwheel.option_values import MODE, read_none_as_null
 from matwheel.shipped_configs import given_configs, with_shipped_configs
 from matwheel.user_errors import UserError
+from matwheel.wandb_runs import hush_wandb, prepare_wandb
 from matwheel.writers import PredictionWriter, StructureWriter
 
 log = logging.getLogger(__name__)
@@ -235,7 +233,7 @@ class MatWheelCLI(LightningCLI):
         for logger in _as_list(options.trainer.logger):
             if isinstance(logger, Namespace) and logger.class_path.endswith("WandbLogger"):
                 kind = "flywheel" if _wheels(options) else _class_name(options.model).lower()
-                _prepare_wandb(logger.init_args, options["name"], kind, _folder(options))
+                prepare_wandb(logger.init_args, options["name"], kind, _folder(options))
         seed = options["seed_everything"]
         if seed is not False:
             self.parser.add_instantiator(_SeededInstantiator(int(seed)), nn.Module, subclasses=True)
@@ -268,7 +266,7 @@ class MatWheelCLI(LightningCLI):
             ) from error
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
-                _hush_wandb(logger, folder, self._options()["quiet"])
+                hush_wandb(logger, folder, self._options()["quiet"])
         warn_of_slow_precision(trainer)
         # First of all the record, so that a run killed in the first stage of a wheel can be told from its folder.
         trainer.callbacks.sort(key=lambda callback: not isinstance(callback, RunRecord))  # type: ignore[attr-defined]
@@ -325,39 +323,6 @@ def _with_csv(configured: Any, folder: Path) -> list[Logger]:
     tables = [logger for logger in loggers if isinstance(logger, CSVLogger)]
     others = [logger for logger in loggers if not isinstance(logger, CSVLogger)]
     return [*(tables or [CSVLogger(folder.parent, name=folder.name)]), *others]
-
-
-def _prepare_wandb(options: Namespace, name: str, kind: str, folder: Path) -> None:
-    """Group a run's stages; record it on disk where no account is configured."""
-    options["name"] = options.get("name") or name
-    options["group"] = options.get("group") or name
-    options["job_type"] = options.get("job_type") or kind
-    options["save_dir"] = str(folder)
-    if not options.offline and not os.environ.get("WANDB_MODE") and not _has_wandb_account():
-        log.warning("no W&B account is configured: the run is recorded offline (wandb sync uploads it later)")
-        options["offline"] = True
-    if options.offline and options.log_model:
-        log.warning("checkpoints are not uploaded to W&B from an offline run")
-        options["log_model"] = False
-
-
-def _hush_wandb(logger: WandbLogger, folder: Path, quiet: bool) -> None:
-    """Keep W&B from warnings that say nothing to the user, and from all messages where only results are wanted."""
-    folder.mkdir(parents=True, exist_ok=True)  # it warns of a folder that is not there
-    logger._wandb_init.pop("anonymous", None)  # and of this, which Lightning sets whatever the user gives
-    if quiet:
-        logger._wandb_init["settings"] = silent_settings(logger)
-
-
-def _has_wandb_account() -> bool:
-    """Whether a key is set in the environment or was stored by `wandb login`."""
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname
-    try:
-        return netrc(os.environ.get("NETRC")).authenticators(host or "") is not None
-    except (FileNotFoundError, NetrcParseError):
-        return False
 
 
 def _default_name(subcommand: str, options: Namespace) -> str:
